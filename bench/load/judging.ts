@@ -1,0 +1,73 @@
+/**
+ * What judging a statement costs: parse, analysis and decision, from the text to the admission, as
+ * regate's own audit records it (`duration_us`). Every text is new, so nothing is cached.
+ */
+import { readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import pg from 'pg'
+import type { Case } from './cases.ts'
+import type { Contestant } from './contestants.ts'
+import { median } from './measure.ts'
+
+const warmUpCount = 600
+const count = 300
+
+interface Decided {
+  readonly duration_us?: number
+  readonly cached?: boolean
+  readonly text?: string
+}
+
+/** The records of the statements that carry this word, from the audit segments. */
+function recordsOf(contestant: Contestant, word: string): readonly number[] {
+  const directory = join(contestant.directory, 'audit')
+  return readdirSync(directory)
+    .filter((file) => file.endsWith('.ndjson') || file.endsWith('.jsonl') || file.endsWith('.log'))
+    .flatMap((file) => readFileSync(join(directory, file), 'utf8').split('\n'))
+    .filter((line) => line.includes(word) && line.includes('"cached":false'))
+    .map((line) => (JSON.parse(line) as Decided).duration_us ?? Number.NaN)
+    .filter((duration) => duration > 0)
+}
+
+function judging(name: string, text: string, mostUs: number, sql: (n: number) => string): Case {
+  let round = 0
+  return {
+    ...{ name, text, unit: 'µs', per: 'statement', better: 'lower' },
+    contestants: ['regate-allow', 'regate'],
+    goals: [{ of: 'regate', over: null, must: mostUs, kind: 'at most' }],
+    run: async (contestant, login) => {
+      const word = `${name}-${(round++).toString()}-${Date.now().toString(36)}`
+      const client = new pg.Client({ host: '127.0.0.1', port: contestant.port, ...login })
+      await client.connect()
+      try {
+        for (let n = 0; n < warmUpCount; n++) await client.query(sql(n + round * 10_000))
+        for (let n = 0; n < count; n++) {
+          await client.query(`${sql(n + 5_000 + round * 10_000)} /* ${word} */`)
+        }
+      } finally {
+        await client.end()
+      }
+      return { value: median(recordsOf(contestant, word)), cpuUs: null }
+    },
+  }
+}
+
+const joined = Array.from({ length: 9 }, (_, n) => n + 1)
+
+export const judgingCases: readonly Case[] = [
+  judging(
+    'judge-pgbench',
+    "parse, analysis and decision of pgbench's SELECT, not cached",
+    90,
+    (n) => `SELECT abalance FROM pgbench_accounts WHERE aid = ${n}`,
+  ),
+  judging(
+    'judge-join',
+    'parse, analysis and decision of a join of ten tables, not cached',
+    500,
+    (n) =>
+      `SELECT t0.bid, ${joined.map((t) => `t${t}.bbalance AS b${t}`).join(', ')} FROM pgbench_branches t0 ` +
+      joined.map((t) => `JOIN pgbench_branches t${t} ON t${t}.bid = t${t - 1}.bid`).join(' ') +
+      ` WHERE t0.bid = ${n} AND t9.bbalance > 0 ORDER BY t0.bid`,
+  ),
+]

@@ -1,0 +1,140 @@
+package regate.approval_test
+
+import data.regate.inputs_test as inputs
+import data.regate.statement
+
+decide(names, kind, access) := result if {
+	result := statement.decision with input as inputs.statement(names, kind, access)
+		with data.regate.groups as inputs.groups
+		with data.regate.columns as {}
+}
+
+writing(actions, filtered) := {"effects": ["write"], "filtered": filtered, "relations": [inputs.relation("orders", actions)]}
+
+test_update_and_delete_without_where_are_held if {
+	every kind in ["update", "delete"] {
+		held := decide(["engineers"], kind, writing([kind], false))
+		held.action == "approve"
+		held.rule == "regate.approval.unfiltered"
+		held.approval.groups == data.regate.approvals.groups
+	}
+}
+
+test_update_and_delete_with_where_pass if {
+	every kind in ["update", "delete"] {
+		decide(["engineers"], kind, writing([kind], true)).action == "allow"
+	}
+}
+
+test_admins_are_held_too if decide(["admins"], "delete", writing(["delete"], false)).action == "approve"
+
+test_truncate_is_a_delete_of_everything if decide(["engineers"], "truncate", writing(["truncate"], false)).action == "approve"
+
+test_insert_has_no_where if decide(["engineers"], "insert", writing(["insert"], false)).action == "allow"
+
+test_a_delete_without_where_inside_with_is_held if {
+	asked := object.union(
+		inputs.statement(["engineers"], "select", writing(["delete", "select"], true)),
+		{"statement": {"ast": {"SelectStmt": {"withClause": {"ctes": [{"CommonTableExpr": {"ctequery": {"DeleteStmt": {"relation": {"relname": "orders"}}}}}]}}}}},
+	)
+	held := statement.decision with input as asked with data.regate.groups as inputs.groups
+	held.rule == "regate.approval.unfiltered"
+}
+
+test_a_delete_with_where_inside_with_passes if {
+	asked := object.union(
+		inputs.statement(["engineers"], "select", writing(["delete", "select"], false)),
+		{"statement": {"ast": {"SelectStmt": {"withClause": {"ctes": [{"CommonTableExpr": {"ctequery": {"DeleteStmt": {"relation": {"relname": "orders"}, "whereClause": {}}}}}]}}}}},
+	)
+	result := statement.decision with input as asked with data.regate.groups as inputs.groups
+	result.action == "allow"
+}
+
+test_an_approved_statement_runs if {
+	asked := object.union(
+		inputs.statement(["engineers"], "delete", writing(["delete"], false)),
+		{"approval": {"id": "a1", "outcome": "approved", "by": ["grace"], "at": "2026-01-01T00:00:00Z"}},
+	)
+	result := statement.decision with input as asked with data.regate.groups as inputs.groups
+	result.action == "allow"
+}
+
+test_an_approval_lifts_no_denial if {
+	asked := object.union(
+		inputs.statement(["agents"], "delete", writing(["delete"], true)),
+		{"approval": {"id": "a1", "outcome": "approved", "by": ["grace"], "at": "2026-01-01T00:00:00Z"}},
+	)
+	result := statement.decision with input as asked with data.regate.groups as inputs.groups
+	result.action == "deny"
+}
+
+test_another_outcome_is_no_approval if {
+	asked := object.union(
+		inputs.statement(["engineers"], "delete", writing(["delete"], false)),
+		{"approval": {"id": "a1", "outcome": "rejected", "by": ["grace"], "at": "2026-01-01T00:00:00Z"}},
+	)
+	result := statement.decision with input as asked with data.regate.groups as inputs.groups
+	result.action == "approve"
+}
+
+estimating := {"analysts": {"read": ["*"], "estimate": {"rows": 1000, "above": "approve"}}}
+
+estimated(rows, groups) := result if {
+	asked := object.union(
+		inputs.statement(["analysts"], "select", inputs.reading([])),
+		{"estimate": {"cost": 10, "rows": 1, "rows_max": rows, "nodes": ["Nested Loop"]}},
+	)
+	result := statement.decision with input as asked with data.regate.groups as groups with data.regate.columns as {}
+}
+
+test_an_estimate_is_asked_for_what_would_pass if {
+	asked := statement.decision with input as inputs.statement(["analysts"], "select", inputs.reading([]))
+		with data.regate.groups as estimating with data.regate.columns as {}
+	asked.action == "deny"
+	asked.asks == ["estimate"]
+}
+
+test_no_estimate_is_asked_for_what_is_denied if {
+	denied := statement.decision with input as inputs.statement(["analysts"], "delete", writing(["delete"], true))
+		with data.regate.groups as estimating with data.regate.columns as {}
+	denied.action == "deny"
+	not denied.asks
+}
+
+test_below_the_threshold if estimated(1000, estimating).action == "allow"
+
+test_above_the_threshold if estimated(1001, estimating).action == "approve"
+
+test_above_a_threshold_that_denies if {
+	denied := estimated(1001, {"analysts": {"read": ["*"], "estimate": {"rows": 1000, "above": "deny"}}})
+	denied.action == "deny"
+	denied.rule == "regate.approval.estimate"
+}
+
+test_null_lifts_a_threshold if estimated(1001, {"analysts": {"read": ["*"], "estimate": null}}).action == "allow"
+
+test_terms_of_a_group_come_first if {
+	groups := {"interns": {"read": ["*"], "write": {"*": "approve"}, "approval": {"quorum": 2}}}
+	held := statement.decision with input as inputs.statement(["interns"], "insert", writing(["insert"], false))
+		with data.regate.groups as groups
+	held.approval.quorum == 2
+	held.approval.ttl
+}
+
+test_an_estimate_beyond_all_numbers_is_above_every_threshold if {
+	estimated(179769313486231570000000000000, estimating).action == "approve"
+}
+
+test_an_approval_lifts_no_estimate_that_denies if {
+	asked := object.union(
+		inputs.statement(["analysts"], "select", inputs.reading([])),
+		{
+			"estimate": {"cost": 10, "rows": 1, "rows_max": 5000, "nodes": []},
+			"approval": {"id": "a1", "outcome": "approved", "by": ["grace"], "at": "2026-01-01T00:00:00Z"},
+		},
+	)
+	result := statement.decision with input as asked
+		with data.regate.groups as {"analysts": {"read": ["*"], "estimate": {"rows": 1000, "above": "deny"}}}
+		with data.regate.columns as {}
+	result.action == "deny"
+}

@@ -1,0 +1,32 @@
+// Compiles src/ to dist/, and copies what is not TypeScript: SQL, JSON, HTML, CSS, images.
+// The result replaces dist/ at the end, so that a build that fails leaves the last one usable.
+import { spawnSync } from 'node:child_process'
+import { chmodSync, cpSync, existsSync, renameSync, rmSync, statSync } from 'node:fs'
+
+const making = `dist-making-${process.pid}`
+
+function fail(status) {
+  rmSync(making, { recursive: true, force: true })
+  process.exit(status)
+}
+
+const tsc = spawnSync(
+  process.execPath,
+  ['node_modules/typescript/bin/tsc', '-p', 'tsconfig.build.json', '--outDir', making],
+  { stdio: 'inherit' },
+)
+if (tsc.status !== 0) fail(tsc.status ?? 1)
+
+cpSync('src', making, {
+  recursive: true,
+  filter: (path) => statSync(path).isDirectory() || !/\.ts$/.test(path),
+})
+chmodSync(`${making}/main.js`, 0o755)
+if (existsSync('dist')) rmSync('dist', { recursive: true, force: true })
+renameSync(making, 'dist')
+
+// Documents that are generated from the code.
+const generate = spawnSync(process.execPath, ['scripts/generate-configuration.mjs'], {
+  stdio: 'inherit',
+})
+if (generate.status !== 0) process.exit(generate.status ?? 1)

@@ -1,0 +1,170 @@
+/**
+ * `regate policy explain`: what a statement touches, where each output comes from, what the policy
+ * says and what would be masked, for people.
+ */
+import { readFile, stat } from 'node:fs/promises'
+import type { ArgumentsCamelCase, Argv } from 'yargs'
+import { buildBundle } from '../control/control.ts'
+import { defaultLimits } from '../core/core.ts'
+import { planMasks, type MaskPlan } from '../masking/masking.ts'
+import {
+  Policy,
+  readBundle,
+  type StatementDecision,
+  type StatementFacts,
+} from '../policy/policy.ts'
+import type { Access, OutputSource } from '../sql/sql.ts'
+import { CommandFailure } from './failure.ts'
+import { opaFor, withOpa, type OpaArguments } from './policy-opa.ts'
+import { bundleCache } from './policy-source.ts'
+import { statementFacts, withStatement, type StatementArguments } from './policy-statements.ts'
+
+interface ExplainArguments extends StatementArguments, OpaArguments {
+  policy: string
+  json: boolean
+}
+
+export const policyExplainCommand = {
+  command: 'explain <sql>',
+  describe: 'Explain what a statement touches and what the policy says',
+  builder: (yargs: Argv): Argv<ExplainArguments> =>
+    withOpa(withStatement(yargs))
+      .option('policy', {
+        type: 'string',
+        alias: 'p',
+        default: 'policies',
+        describe: 'a policy directory or a bundle',
+      })
+      .option('json', { type: 'boolean', default: false, describe: 'as JSON' })
+      .example('$0 policy explain "SELECT ssn FROM users" -g agents -c shop.catalog.json', '')
+      .example('$0 policy explain "DELETE FROM orders" -g agents --json', 'for programs'),
+  handler: async (args: ArgumentsCamelCase<ExplainArguments>): Promise<void> => {
+    const policy = await policyFrom(args.policy, args)
+    const { facts } = await statementFacts(args)
+    const explained = facts.map((one) => explain(one, policy.statement(one)))
+    if (args.json) {
+      const shown = explained.length === 1 ? explained[0] : explained
+      process.stdout.write(`${JSON.stringify(shown, asJson, 2)}\n`)
+      return
+    }
+    const texts = explained.map((one, index) => inWords(one, facts[index]?.statement.text ?? ''))
+    process.stdout.write(`${texts.join('\n\n')}\n`)
+  },
+}
+
+interface Explanation {
+  readonly kind: string
+  readonly access: Access
+  readonly decision: StatementDecision
+  readonly plan: MaskPlan
+}
+
+function explain(facts: StatementFacts, decision: StatementDecision): Explanation {
+  const { analysis, statement } = facts
+  const plan = planMasks(decision, analysis, statement)
+  return { kind: analysis.kind, access: analysis.access, decision, plan }
+}
+
+/** A policy of a directory or a bundle, loaded as `regate serve` does. */
+export async function policyFrom(path: string, args: OpaArguments): Promise<Policy> {
+  const found = await stat(path).catch(() => {
+    throw new CommandFailure(`${path} is not there`, {
+      hint: 'name a policy directory or a bundle.tar.gz',
+      misuse: true,
+    })
+  })
+  const packed = found.isDirectory()
+    ? await buildBundle({
+        opa: await opaFor(args),
+        directory: path,
+        cacheDirectory: bundleCache(process.env),
+      })
+    : await readFile(path)
+  const options = { limits: defaultLimits, name: 'policy', signing: null, nowMs: Date.now() }
+  return await Policy.load(await readBundle(packed, options), { limits: defaultLimits })
+}
+
+function asJson(_key: string, value: unknown): unknown {
+  return value instanceof Map ? Object.fromEntries(value) : value
+}
+
+// For people
+
+function inWords(explained: Explanation, text: string): string {
+  const { access, decision, plan } = explained
+  const lines = [text.trim(), '']
+  const add = (title: string, entries: readonly string[]): void => {
+    for (const [index, entry] of entries.entries()) {
+      lines.push(`${(index === 0 ? title : '').padEnd(12)}${entry}`)
+    }
+  }
+  add('statement', [`${explained.kind}: ${access.effects.join(', ')}`])
+  add('incomplete', access.incomplete)
+  add(
+    'relations',
+    access.relations.map(
+      (one) => `${one.schema}.${one.name} (${one.actions.join(', ')}${cameIn(one.through)})`,
+    ),
+  )
+  add(
+    'columns',
+    access.columns.map((one) => {
+      const name = `${one.schema}.${one.relation}.${one.name}`
+      return `${name} (${one.uses.join(', ')}${cameIn(one.through)})`
+    }),
+  )
+  add(
+    'functions',
+    access.functions.map(
+      (one) =>
+        `${one.schema === '' ? '' : `${one.schema}.`}${one.name}: ${one.class}${cameIn(one.through)}`,
+    ),
+  )
+  add(
+    'settings',
+    access.settings.map(
+      (one) =>
+        `${one.action} ${one.name ?? '(not constant)'}${one.value === null ? '' : ` = ${one.value}`}`,
+    ),
+  )
+  add(
+    'flows',
+    access.flows.map((one) => `${one.from} → ${one.to} (${one.via})`),
+  )
+  add('outputs', outputLines(access, plan))
+  add('decision', decisionLines(decision, plan))
+  return lines.join('\n')
+}
+
+function cameIn(through: string | null): string {
+  return through === null ? '' : `, through a ${through}`
+}
+
+/** Each output with the tree of its sources. */
+function outputLines(access: Access, plan: MaskPlan): string[] {
+  return access.outputs.flatMap((output) => {
+    const mask = plan.kind === 'masked' ? plan.outputs[output.index] : undefined
+    const masked = mask === undefined || mask.kind === 'pass' ? '' : `  ← masked: ${mask.mask.kind}`
+    const sources = output.sources.map((source, index) => {
+      const branch = index === output.sources.length - 1 ? '└─' : '├─'
+      return `  ${branch} ${source.column} ${sourceWords(source)}`
+    })
+    return [`${output.index + 1}. ${output.name}${masked}`, ...sources]
+  })
+}
+
+function sourceWords(source: OutputSource): string {
+  if (source.via !== 'derived') return `(${source.via})`
+  return source.total === true ? '(derived)' : '(derived, not total: it may fail or have an effect)'
+}
+
+function decisionLines(decision: StatementDecision, plan: MaskPlan): string[] {
+  const lines = [`${decision.action}: ${decision.reason}`]
+  if (decision.rule !== '') lines.push(`rule ${decision.rule}`)
+  if (decision.hint !== '') lines.push(`hint: ${decision.hint}`)
+  for (const [column, mask] of decision.masks) lines.push(`mask ${column}: ${mask.kind}`)
+  if (plan.kind === 'refuse') {
+    lines.push(`refused by masking: ${plan.reason} (${plan.column})`, `hint: ${plan.hint}`)
+  }
+  return lines
+}

@@ -1,0 +1,121 @@
+/**
+ * The HTTP side of the control plane: /livez, /readyz, /metrics, and whatever routes the caller adds
+ * (contract §8). On loopback by default.
+ *
+ * Whoever may connect is not whoever may ask: with a token or OIDC everything but /livez and /readyz
+ * asks for it. On loopback the Host header must be loopback too, so that a page in a browser cannot
+ * reach the API under a name of its own (DNS rebinding), and what changes something must be JSON, so
+ * that no form of another site can send it.
+ */
+import { createHash, timingSafeEqual } from 'node:crypto'
+import { fastify, type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
+import type { Health } from './health.ts'
+import type { Metrics } from './metrics.ts'
+
+export interface AdminCaller {
+  readonly subject: string
+  readonly groups: readonly string[]
+}
+
+export interface AdminOptions {
+  readonly host: string
+  readonly port: number
+  readonly health: Health
+  readonly metrics: Metrics
+  /**
+   * Who is calling, or null for nobody. Without it the API is open to everybody who can connect: the
+   * configuration allows that on loopback only.
+   */
+  readonly authenticate: ((request: FastifyRequest) => Promise<AdminCaller | null>) | null
+  /** More routes; they run behind `authenticate`. */
+  readonly routes?: readonly ((app: FastifyInstance) => void | Promise<void>)[]
+  /** Paths that answer without `authenticate`, beside /livez and /readyz (a login callback). */
+  readonly openPaths?: readonly string[]
+}
+
+export interface AdminServer {
+  readonly host: string
+  readonly port: number
+  readonly url: string
+  close(): Promise<void>
+}
+
+const bodyBytesMax = 1024 * 1024
+const callers = new WeakMap<FastifyRequest, AdminCaller>()
+
+/** Who made this request; for routes that record or restrict it. */
+export function callerOf(request: FastifyRequest): AdminCaller | null {
+  return callers.get(request) ?? null
+}
+
+/** Starts listening; rejects when the port is taken. */
+export async function startAdmin(options: AdminOptions): Promise<AdminServer> {
+  const app = fastify({ bodyLimit: bodyBytesMax, forceCloseConnections: true, logger: false })
+  app.addHook('onRequest', async (request, reply) => {
+    reply.header('cache-control', 'no-store').header('x-content-type-options', 'nosniff')
+    await guard(options, request, reply)
+  })
+  app.get('/livez', async () => ({ status: 'alive' }))
+  app.get('/readyz', async (_request, reply) => {
+    const { ready, problems, warnings } = options.health.readiness
+    return await reply
+      .code(ready ? 200 : 503)
+      .send({ status: ready ? 'ready' : 'not ready', problems, warnings })
+  })
+  app.get('/metrics', async (_request, reply) => {
+    return await reply.type(options.metrics.contentType).send(await options.metrics.text())
+  })
+  for (const add of options.routes ?? []) await add(app)
+  await app.listen({ host: options.host, port: options.port })
+  const address = app.server.address()
+  const port = typeof address === 'object' && address !== null ? address.port : options.port
+  const shown = options.host.includes(':') ? `[${options.host}]` : options.host
+  return {
+    ...{ host: options.host, port, url: `http://${shown}:${port}` },
+    close: async () => {
+      await app.close()
+    },
+  }
+}
+
+async function guard(
+  options: AdminOptions,
+  request: FastifyRequest,
+  reply: FastifyReply,
+): Promise<FastifyReply | undefined> {
+  if (isLoopbackName(options.host) && !isLoopbackName(request.hostname)) {
+    return await reply.code(421).send({ error: 'this API answers only to a loopback name' })
+  }
+  const path = request.url.split('?')[0] ?? ''
+  if (path === '/livez' || path === '/readyz' || options.openPaths?.includes(path) === true) {
+    return undefined
+  }
+  const changes = !['GET', 'HEAD', 'OPTIONS'].includes(request.method)
+  const type = request.headers['content-type'] ?? ''
+  if (changes && !type.startsWith('application/json')) {
+    return await reply.code(415).send({ error: 'content-type must be application/json' })
+  }
+  if (options.authenticate === null) return undefined
+  const caller = await options.authenticate(request)
+  if (caller === null) {
+    return await reply
+      .code(401)
+      .header('www-authenticate', 'Bearer realm="regate"')
+      .send({ error: 'a bearer token is needed' })
+  }
+  callers.set(request, caller)
+  return undefined
+}
+
+function isLoopbackName(name: string): boolean {
+  const bare = name.replace(/^\[|\]$/g, '').toLowerCase()
+  return bare === 'localhost' || bare === '::1' || /^127(\.\d{1,3}){3}$/.test(bare)
+}
+
+/** Compares a bearer token with the one that is expected, in constant time. */
+export function bearerMatches(request: FastifyRequest, token: string): boolean {
+  const given = /^Bearer +(.+)$/i.exec(request.headers.authorization ?? '')?.[1]
+  if (given === undefined || token === '') return false
+  const digest = (text: string): Buffer => createHash('sha256').update(text).digest()
+  return timingSafeEqual(digest(given), digest(token))
+}

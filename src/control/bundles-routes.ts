@@ -1,0 +1,51 @@
+/**
+ * The policy's part of the admin API (contract §8): what is active and since when, what the last load
+ * said, the shadow's differences; reload and rollback. Runs behind the admin server's authentication.
+ */
+import type { FastifyInstance } from 'fastify'
+import type { ShadowStatus } from '../policy/policy.ts'
+import type { PolicyKeeper } from './bundles.ts'
+
+export interface PolicyRoutesOptions {
+  readonly keeper: PolicyKeeper
+  /** Null where no candidate is configured. */
+  readonly shadow: (() => ShadowStatus) | null
+}
+
+/** GET /v1/policy, POST /v1/policy/reload, POST /v1/policy/rollback. */
+export function policyRoutes(options: PolicyRoutesOptions): (app: FastifyInstance) => void {
+  const { keeper, shadow } = options
+  const report = (): object => {
+    const { policy, status } = keeper
+    const { inputs, onDemand, constants } = policy.declares
+    return {
+      revision: policy.revision,
+      bundle: status,
+      declares: { inputs: [...inputs], on_demand: [...onDemand], constants },
+      classified_columns: policy.classified,
+      shadow: shadow === null ? null : shadow(),
+    }
+  }
+  return (app) => {
+    app.get('/v1/policy', async () => Promise.resolve(report()))
+    app.post('/v1/policy/reload', async (_request, reply) => {
+      try {
+        const changed = await keeper.reload()
+        return { changed, ...report() }
+      } catch (error) {
+        const { message, detail, hint } = error as {
+          message: string
+          detail?: string
+          hint?: string
+        }
+        return await reply.code(422).send({ error: message, detail, hint, ...report() })
+      }
+    })
+    app.post('/v1/policy/rollback', async (_request, reply) => {
+      if (await keeper.rollback()) return report()
+      return await reply
+        .code(409)
+        .send({ error: 'there is no revision to go back to', ...report() })
+    })
+  }
+}

@@ -1,0 +1,5 @@
+/** The face of `core`: what every other folder may use. */
+export { assert, assertNever, AssertionError, present } from './assert.ts'
+export { systemClock, type Clock } from './clock.ts'
+export { faults, ProxyError, type FaultCode, type FaultDetails } from './errors.ts'
+export { defaultLimits, type Limits } from './limits.ts'

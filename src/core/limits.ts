@@ -1,0 +1,77 @@
+/**
+ * Every limit that exists, with its default and its unit last in the name. `limits:` in the
+ * configuration overrides any of them. A limit that is hit is a ProxyError that names the limit.
+ */
+export const defaultLimits = {
+  /** Connections accepted per worker, authenticated or not. */
+  connectionsMax: 10_000,
+  /** Connections that have not authenticated yet. */
+  unauthenticatedMax: 1_000,
+  /** StartupMessage, SSLRequest and the like. PostgreSQL's own MAX_STARTUP_PACKET_LENGTH. */
+  startupBytesMax: 10_000,
+  /** A password, SASL response or token before authentication. */
+  authenticationBytesMax: 65_536,
+  /** Time from accept to the end of authentication. */
+  authenticationMsMax: 60_000,
+  /** Failed logins that one address may make in the window. */
+  failedAttemptsPerSourceMax: 50,
+  /** Failed logins of one user name in the window, from anywhere. */
+  failedAttemptsPerUserMax: 200,
+  /** Failed logins of one user name from one address in the window. */
+  failedAttemptsPerSourceAndUserMax: 10,
+  /** The window of failed logins; they are forgotten evenly over it. */
+  failedAttemptsWindowMs: 60_000,
+  /** One frontend message other than CopyData. */
+  frameBytesMax: 64 * 1024 * 1024,
+  /** One backend message that has to be held in memory (a row with a masked field, an error). */
+  heldFrameBytesMax: 64 * 1024 * 1024,
+  /** One query string. */
+  statementBytesMax: 16 * 1024 * 1024,
+  /** Above this a query string is parsed in a worker thread. */
+  inPlaceParseBytesMax: 16 * 1024,
+  /** Statements in one query string. */
+  statementCountMax: 10_000,
+  /** Nesting and operator chains that the linear scan before parsing counts. */
+  depthMax: 4_000,
+  /** Wall clock of a parse in a worker thread. */
+  parseMsMax: 10_000,
+  /** Syntax tree JSON handed to a policy. */
+  treeBytesMax: 64 * 1024 * 1024,
+  /** Wall clock of one policy evaluation. */
+  evaluationMsMax: 5_000,
+  /** An evaluation that is expected to take longer runs in a worker thread. In microseconds. */
+  inPlaceEvaluationUsMax: 20_000,
+  /** Evaluations that wait for the worker thread. */
+  evaluationQueueCountMax: 1_000,
+  /** Linear memory of one instance of a policy's module. */
+  policyMemoryBytesMax: 512 * 1024 * 1024,
+  /** A policy bundle, packed and unpacked. */
+  bundleBytesMax: 256 * 1024 * 1024,
+  /** Files in a policy bundle. */
+  bundleFileCountMax: 10_000,
+  /** Named prepared statements of a session. */
+  preparedCountMax: 10_000,
+  /** Portals and cursors of a session. */
+  portalCountMax: 10_000,
+  /** Frontend messages of a session whose answers are still to come. */
+  pipelineCountMax: 100_000,
+  /** What a client may send while its session waits (hold, catalog, probe). */
+  heldInputBytesMax: 16 * 1024 * 1024,
+  /** Written to a socket that does not drain; above it the other side is not read. */
+  socketBufferBytesMax: 1024 * 1024,
+  /** Analysis cache of a worker. */
+  analysisCacheBytesMax: 64 * 1024 * 1024,
+  /** Decision cache of a worker. */
+  decisionCacheBytesMax: 32 * 1024 * 1024,
+  /** Connecting and authenticating upstream. */
+  upstreamConnectMsMax: 15_000,
+  /** Statements on hold in a worker. */
+  holdCountMax: 10_000,
+  /** How long what runs may go on in a session whose token has ended or was revoked. */
+  endingMsMax: 10_000,
+  /** How long a drain waits for sessions before they are ended. */
+  drainMsMax: 30_000,
+} as const satisfies Record<string, number>
+
+/** Names and values of all limits; see `defaultLimits` for what each means. */
+export type Limits = { readonly [name in keyof typeof defaultLimits]: number }

@@ -1,0 +1,468 @@
+/**
+ * The gate: parse → analyse → decide → plan the masks, for a whole query string at once. One
+ * refusal refuses the whole string; nothing is forwarded before every statement was judged.
+ *
+ * Owns the cache of judged texts. A verdict is kept under everything that was visible when it was
+ * made: the bytes of the text, the context (identity, session document, catalog) and the policy's
+ * revision. Touches no socket, clock or file.
+ */
+import { LRUCache } from 'lru-cache'
+import { ProxyError, type Clock, type Limits } from '../core/core.ts'
+import { planMasks, type MaskPlan } from '../masking/masking.ts'
+import {
+  EvaluationPending,
+  type ApprovalDocument,
+  type IdentityDocument,
+  type Judge,
+  type Judgement,
+  type SessionDocument,
+  type ShapeFacts,
+  type StatementDecision,
+  type VolatileInputs,
+} from '../policy/policy.ts'
+import {
+  analyse,
+  type AnalysisTools,
+  type Analysis,
+  type Catalog,
+  type ParsedStatement,
+  type ParseResult,
+  type SessionFacts,
+  type SqlParser,
+} from '../sql/sql.ts'
+import { LayeredFacts } from './names.ts'
+import { statementMembers } from './record.ts'
+import { checkSettings } from './settings.ts'
+import { ShapeVerdicts } from './shapes.ts'
+import { noNeeds, type Admitted, type Needs, type Refusal, type Verdict } from './verdict.ts'
+
+export { noNeeds, type Admitted, type Needs, type Refusal, type Verdict } from './verdict.ts'
+export { runMembers, sessionMembers, endMembers, type RunEnd } from './record.ts'
+export { pinnedSettings, isUtf8Name } from './settings.ts'
+
+/** Everything besides the text that a judgement can depend on. */
+export interface JudgeContext {
+  /** Stands for all of it: equal keys, equal judgement. The same string object while unchanged. */
+  readonly key: string
+  readonly protocol: 'simple' | 'extended'
+  readonly identity: IdentityDocument
+  readonly session: SessionDocument
+  readonly facts: SessionFacts
+  readonly catalog: Catalog
+  /** Settings that the connect policy locked, lower case. */
+  readonly locked: ReadonlySet<string>
+  readonly approval: ApprovalDocument | null
+  /** What a bundle may declare that changes by itself; asked only where it is declared. */
+  volatile(): VolatileInputs | null
+}
+
+export interface GateOptions {
+  readonly parser: SqlParser
+  readonly judge: Judge
+  readonly limits: Limits
+  readonly clock: Clock
+  /** Makes an id that no other decision of this deployment has. */
+  readonly newDecisionId: () => string
+  /** Literals of statements in the audit. */
+  readonly literals: 'keep' | 'redact'
+  /** Results are looked at even where nothing is classified: value detectors are on. */
+  readonly watchesResults?: boolean
+  /** A fault of regate's own while it judged a statement; the statement was refused. */
+  readonly onFault: (error: unknown, text: string) => void
+}
+
+/** What is kept of one text. */
+interface Known {
+  readonly parsed: ParseResult
+  readonly verdicts: Map<string, Verdict>
+  bytes: number
+}
+
+/** Parsed texts that wait for their session to ask again; one that ended never does. */
+const lateCountMax = 256
+
+/** Contexts remembered of one text before the oldest is forgotten. */
+const contextCountMax = 64
+
+export class Gate {
+  readonly #options: GateOptions
+  /** For bodies of views and functions. */
+  readonly #tools: AnalysisTools
+  readonly #known: LRUCache<string, Known>
+  readonly #shapes: ShapeVerdicts
+  /** Results of the parse thread that wait for their text to be judged again. */
+  readonly #late = new LRUCache<string, ParseResult>({ max: lateCountMax })
+
+  constructor(options: GateOptions) {
+    this.#options = options
+    const { parser } = options
+    this.#tools = {
+      parse: (text) => {
+        const parsed = parser.parse(Buffer.from(text))
+        return parsed.kind === 'parsed' ? parsed.statements : null
+      },
+      parsePlpgsql: (text) => parser.parsePlpgsql(text),
+    }
+    this.#shapes = new ShapeVerdicts(options.limits.decisionCacheBytesMax, options.literals)
+    this.#known = new LRUCache({
+      maxSize: options.limits.analysisCacheBytesMax,
+      sizeCalculation: (known) => known.bytes,
+    })
+  }
+
+  /** Changes when another policy is active: verdicts of older ones are void. */
+  get revision(): string {
+    return this.#options.judge.policy.revision
+  }
+
+  get judge(): Judge {
+    return this.#options.judge
+  }
+
+  /** Judges a query string; `text` is a view of exactly its bytes, without the terminator. */
+  judgeText(text: Buffer, context: JudgeContext): Verdict {
+    const key = text.toString('latin1')
+    const known = this.#known.get(key)
+    if (known !== undefined) {
+      const verdict = known.verdicts.get(context.key)
+      if (verdict !== undefined) return verdict
+      return this.#judgeParsed(known, key, context)
+    }
+    const shaped = this.#hidesConstants ? this.#shapes.get(text, context.key) : null
+    if (shaped !== null) return shaped
+    const parsed = this.#late.get(key) ?? this.#parse(text, key, context.catalog.serverVersion)
+    if (parsed.kind === 'later') return parsed.verdict
+    this.#late.delete(key)
+    const bytes = 256 + key.length * 2 + parsedBytes(parsed)
+    return this.#judgeParsed({ parsed, verdicts: new Map(), bytes }, key, context)
+  }
+
+  #parse(
+    text: Buffer,
+    key: string,
+    serverVersion: number,
+  ): ParseResult | { readonly kind: 'later'; readonly verdict: Verdict } {
+    const { parser, limits } = this.#options
+    if (text.length > limits.statementBytesMax) {
+      const message = `the statement has ${text.length} bytes, more than statementBytesMax = ${limits.statementBytesMax}`
+      return {
+        kind: 'failed',
+        error: new ProxyError('program_limit_exceeded', message, {
+          hint: 'Send the data with COPY or as parameters, or raise limits.statementBytesMax.',
+        }),
+      }
+    }
+    const parsed = parser.parse(text, serverVersion)
+    if (parsed.kind !== 'later') return parsed
+    const until = parser.parseInWorker(Buffer.from(text), serverVersion).then((result) => {
+      this.#late.set(key, result)
+    })
+    return { kind: 'later', verdict: { kind: 'later', wait: 'parse', until } }
+  }
+
+  #judgeParsed(known: Known, key: string, context: JudgeContext): Verdict {
+    const startedUs = this.#options.clock.monotonicUs()
+    if (known.parsed.kind === 'failed') return this.#refuseFault(known.parsed.error, context, key)
+    let judged: Verdict
+    try {
+      judged = this.#judgeStatements(known.parsed.statements, context)
+    } catch (error) {
+      if (!(error instanceof EvaluationPending)) throw error
+      this.#known.set(key, known)
+      return { kind: 'later', wait: 'evaluation', until: error.until }
+    }
+    const durationUs = Math.round(this.#options.clock.monotonicUs() - startedUs)
+    const verdict: Verdict = judged.kind === 'admitted' ? { ...judged, durationUs } : judged
+    this.#keep(known, key, context, verdict)
+    return verdict
+  }
+
+  /** Keeps the parsed text, and the verdict where it may be used again. */
+  #keep(known: Known, key: string, context: JudgeContext, verdict: Verdict): void {
+    if (verdict.kind === 'admitted' && verdict.reusable) {
+      if (known.verdicts.size >= contextCountMax) {
+        const oldest = known.verdicts.keys().next().value
+        if (oldest !== undefined) known.verdicts.delete(oldest)
+      }
+      known.verdicts.set(context.key, { ...verdict, cached: true })
+      known.bytes += context.key.length * 2
+      for (const admitted of verdict.statements) {
+        known.bytes += admitted.analysis.bytes + admitted.members.length * 2 + 512
+      }
+    }
+    this.#known.set(key, known)
+    if (this.#hidesConstants) {
+      this.#shapes.set(Buffer.from(key, 'latin1'), context.key, verdict)
+    }
+  }
+
+  get #hidesConstants(): boolean {
+    return this.#options.judge.policy.declares.constants === 'hidden'
+  }
+
+  #judgeStatements(statements: readonly ParsedStatement[], context: JudgeContext): Verdict {
+    const admitted: Admitted[] = []
+    let asking: Admitted | null = null
+    let reusable = true
+    let needs = noNeeds
+    const layer = statements.length > 1 ? new LayeredFacts(context.facts) : null
+    for (const statement of statements) {
+      const judged = this.#judgeStatement(statement, context, layer)
+      needs = both(needs, judged.needs)
+      if (judged.kind === 'refused') return { ...judged, needs }
+      reusable &&= judged.reusable
+      admitted.push(judged.admitted)
+      if (judged.admitted.decision.action === 'approve') asking ??= judged.admitted
+      // What follows in the same string is read when this has run.
+      layer?.apply(judged.admitted.analysis)
+    }
+    if (asking !== null) return { kind: 'approval', statements: admitted, asking, needs }
+    return {
+      kind: 'admitted',
+      statements: admitted,
+      cached: false,
+      durationUs: 0,
+      reusable: reusable && context.approval === null,
+      needs,
+    }
+  }
+
+  #judgeStatement(
+    statement: ParsedStatement,
+    context: JudgeContext,
+    layer: LayeredFacts | null,
+  ):
+    | {
+        readonly kind: 'admitted'
+        readonly admitted: Admitted
+        readonly reusable: boolean
+        readonly needs: Needs
+      }
+    | Extract<Verdict, { kind: 'refused' }> {
+    const { judge, literals } = this.#options
+    const analysis = this.#analyse(statement, context, layer ?? context.facts)
+    if (analysis === null) return this.#refuseUnanalysed(statement, context)
+    const needs: Needs = {
+      session: analysis.dependsOnSession && layer?.pathMoved !== true,
+      unresolved: analysis.unresolved.length > 0,
+      estimate: null,
+    }
+    const refuse = (
+      why: Why,
+      decision: StatementDecision | null,
+    ): Extract<Verdict, { kind: 'refused' }> =>
+      this.#refuse(statement, analysis, decision, why, context, needs)
+    const settings = checkSettings(analysis, context.locked)
+    if (settings !== null) return refuse({ ...settings, rule: 'regate.pinned' }, null)
+    let judged: Judgement
+    try {
+      judged = judge.statement({
+        statement,
+        protocol: context.protocol,
+        analysis,
+        identity: context.identity,
+        session: context.session,
+        approval: context.approval,
+        volatile: judge.policy.declares.inputs.size === 0 ? null : context.volatile(),
+        shape: this.#shape(statement),
+      })
+    } catch (error) {
+      if (error instanceof EvaluationPending) throw error
+      return refuse(policyFault(error), null)
+    }
+    const { decision } = judged
+    if (decision.action === 'deny') {
+      const { reason: message, rule } = decision
+      const hint = decision.hint === '' ? null : decision.hint
+      const why = { sqlstate: '42501', message, hint, rule }
+      // Denied as long as the server's estimate is not known: judged again when it is.
+      const wanted = judged.wantsEstimate ? { ...needs, estimate: statement.text } : needs
+      return this.#refuse(statement, analysis, decision, why, context, wanted)
+    }
+    const plan: MaskPlan = planMasks(decision, analysis, statement)
+    if (plan.kind === 'refuse') {
+      const { reason: message, hint } = plan
+      return refuse({ sqlstate: '42501', message, hint, rule: 'regate.masking' }, decision)
+    }
+    const { classified, declares, givenAtOnce } = judge.policy
+    const admitted: Admitted = {
+      statement,
+      analysis,
+      decision,
+      plan,
+      verify:
+        classified === 'unknown' || classified.length > 0 || this.#options.watchesResults === true,
+      revision: judged.revision,
+      members: statementMembers(statement, analysis, decision, plan, judged.revision, literals),
+    }
+    const volatile = declares.inputs.size > 0 && (givenAtOnce.size > 0 || decision.asks.length > 0)
+    return {
+      kind: 'admitted',
+      admitted,
+      reusable: !volatile && !judged.wantsEstimate && !usesNames(statement, analysis),
+      needs: judged.wantsEstimate ? { ...needs, estimate: statement.text } : needs,
+    }
+  }
+
+  /** What a bundle that declares `constants: hidden` sees in the statement's place. */
+  #shape(statement: ParsedStatement): ShapeFacts | null {
+    if (!this.#hidesConstants) return null
+    const form = this.#options.parser.hiddenForm(Buffer.from(statement.text))
+    return form === null ? null : { key: form.text, text: form.text, astJson: form.astJson }
+  }
+
+  /** Null where the analysis itself failed: that is a fault of regate, and a refusal. */
+  #analyse(
+    statement: ParsedStatement,
+    context: JudgeContext,
+    facts: SessionFacts,
+  ): Analysis | null {
+    try {
+      return analyse(statement, context.catalog, facts, this.#tools)
+    } catch (error) {
+      this.#options.onFault(error, statement.text)
+      return null
+    }
+  }
+
+  #refuseUnanalysed(
+    statement: ParsedStatement,
+    context: JudgeContext,
+  ): Extract<Verdict, { kind: 'refused' }> {
+    const why: Why = {
+      sqlstate: '42501',
+      message: 'what the statement touches could not be found out, so it was not run',
+      hint: 'This is a fault of regate: please report the statement.',
+      rule: 'regate.analysis',
+    }
+    return this.#refuse(statement, null, null, why, context, noNeeds)
+  }
+
+  /** A statement that needs an approval where none can be had, or where the one given was void. */
+  refuseApproval(asking: Admitted, given: boolean): Refusal {
+    const decisionId = this.#options.newDecisionId()
+    return {
+      sqlstate: '42501',
+      message: given
+        ? 'the approval does not cover the statement as it would run now'
+        : `the statement needs an approval: ${asking.decision.reason}`,
+      detail: `Rule ${asking.decision.rule}, decision ${decisionId}, policy revision ${asking.revision}.`,
+      hint: given
+        ? 'Send the statement again to ask for a new approval.'
+        : 'Approvals are not configured here, or cannot be asked for in a failed transaction.',
+      position: null,
+      decisionId,
+      byPolicy: true,
+    }
+  }
+
+  /** A refusal that regate gives by itself, outside a judgement: an unknown portal, a limit. */
+  refuseFault(error: ProxyError, decisionId = this.#options.newDecisionId()): Refusal {
+    return {
+      sqlstate: error.sqlstate,
+      message: error.message,
+      detail: error.detail ?? null,
+      hint: error.hint ?? null,
+      position: error.position ?? null,
+      decisionId,
+      byPolicy: false,
+    }
+  }
+
+  #refuseFault(error: ProxyError, context: JudgeContext, key: string): Verdict {
+    const refusal = this.refuseFault(error)
+    const members = statementMembers(
+      null,
+      null,
+      null,
+      null,
+      this.revision,
+      this.#options.literals,
+      {
+        text: Buffer.from(key, 'latin1').toString('utf8'),
+        refusal,
+        rule: 'regate.parse',
+        protocol: context.protocol,
+      },
+    )
+    return { kind: 'refused', refusal, members, needs: noNeeds }
+  }
+
+  #refuse(
+    statement: ParsedStatement,
+    analysis: Analysis | null,
+    decision: StatementDecision | null,
+    why: Why,
+    context: JudgeContext,
+    needs: Needs,
+  ): Extract<Verdict, { kind: 'refused' }> {
+    const decisionId = this.#options.newDecisionId()
+    const refusal: Refusal = {
+      sqlstate: why.sqlstate,
+      message: why.message,
+      detail: `Rule ${why.rule}, decision ${decisionId}, policy revision ${this.revision}.`,
+      hint: why.hint,
+      position: null,
+      decisionId,
+      byPolicy: true,
+    }
+    const members = statementMembers(
+      statement,
+      analysis,
+      decision,
+      null,
+      this.revision,
+      this.#options.literals,
+      { text: null, refusal, rule: why.rule, protocol: context.protocol },
+    )
+    return { kind: 'refused', refusal, members, needs }
+  }
+}
+
+/** The judgement depends on prepared statements or cursors that other sessions do not share. */
+function usesNames(statement: ParsedStatement, analysis: Analysis): boolean {
+  // EXPLAIN and CREATE TABLE AS name them too, without an effect of that kind.
+  return (
+    nameUses.some((tag) => statement.astJson.includes(tag)) ||
+    analysis.sessionEffects.some(({ kind }) => kind === 'execute' || kind === 'fetch')
+  )
+}
+
+const nameUses = ['"ExecuteStmt"', '"FetchStmt"', '"CurrentOfExpr"']
+
+/** The text of a refusal. */
+interface Why {
+  readonly sqlstate: string
+  readonly message: string
+  readonly hint: string | null
+  readonly rule: string
+}
+
+function both(first: Needs, second: Needs): Needs {
+  if (first === noNeeds) return second
+  return {
+    session: first.session || second.session,
+    unresolved: first.unresolved || second.unresolved,
+    estimate: first.estimate ?? second.estimate,
+  }
+}
+
+function policyFault(error: unknown): Why {
+  if (!(error instanceof ProxyError)) throw error
+  return {
+    sqlstate: error.sqlstate,
+    message: error.message,
+    hint: error.hint ?? 'Tell the people who own the policy; the statement was not run.',
+    rule: 'regate.policy_fault',
+  }
+}
+
+function parsedBytes(parsed: ParseResult): number {
+  if (parsed.kind === 'failed') return 256
+  let bytes = 0
+  for (const statement of parsed.statements) {
+    // The tree is kept as JSON and, once asked for, as objects of about four times its size.
+    bytes += statement.astJson.length * 5 + 256
+  }
+  return bytes
+}

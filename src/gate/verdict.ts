@@ -1,0 +1,73 @@
+/** The values the gate gives: what was admitted, what was refused and why. Immutable, shareable. */
+import type { MaskPlan } from '../masking/masking.ts'
+import type { StatementDecision } from '../policy/policy.ts'
+import type { Analysis, ParsedStatement } from '../sql/sql.ts'
+
+/** An ErrorResponse that regate gives in place of the server's (contract §5). */
+export interface Refusal {
+  readonly sqlstate: string
+  readonly message: string
+  readonly detail: string | null
+  readonly hint: string | null
+  /** 1-based character position in the query string. */
+  readonly position: number | null
+  /** Identifies the refusal in the client's DETAIL, the server's log and the audit. */
+  readonly decisionId: string
+  /** False for what the client could just as well have got from PostgreSQL: a syntax error. */
+  readonly byPolicy: boolean
+}
+
+/** One statement that may run. */
+export interface Admitted {
+  readonly statement: ParsedStatement
+  readonly analysis: Analysis
+  readonly decision: StatementDecision
+  readonly plan: MaskPlan
+  /** The server's RowDescription must be compared with the trace before a row leaves. */
+  readonly verify: boolean
+  readonly revision: string
+  /** Audit members that do not change between executions: statement, decision, access. */
+  readonly members: string
+}
+
+/** What would make a judgement better and can be had. */
+export interface Needs {
+  /** The search path or role decided, and was not known. */
+  readonly session: boolean
+  /** A name was not found: a newer catalog could know it. */
+  readonly unresolved: boolean
+  /** Text of the statement whose estimate the policy asks for, else null. */
+  readonly estimate: string | null
+}
+
+export const noNeeds: Needs = { session: false, unresolved: false, estimate: null }
+
+/** The judgement of a query string as a whole. */
+export type Verdict =
+  | {
+      readonly kind: 'admitted'
+      readonly statements: readonly Admitted[]
+      /** Cached by everything that was visible: may be used again under the same context. */
+      readonly cached: boolean
+      readonly durationUs: number
+      /** Holds for as long as the context does: nothing volatile decided. */
+      readonly reusable: boolean
+      readonly needs: Needs
+    }
+  | {
+      readonly kind: 'refused'
+      readonly refusal: Refusal
+      readonly needs: Needs
+      /** Audit members of the refusal. */
+      readonly members: string
+    }
+  /** Must be held until people approved it. */
+  | {
+      readonly kind: 'approval'
+      readonly statements: readonly Admitted[]
+      /** The statement that asks. */
+      readonly asking: Admitted
+      readonly needs: Needs
+    }
+  /** The answer needs something that takes time; judge again when the promise is settled. */
+  | { readonly kind: 'later'; readonly wait: 'parse' | 'evaluation'; readonly until: Promise<void> }

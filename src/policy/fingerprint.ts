@@ -1,0 +1,24 @@
+/**
+ * `statement.fingerprint`: names a statement's shape in allow-lists and in the audit. A digest of the
+ * shape (statements that differ in plain constants only share it), or of the text where there is no
+ * shape. SHA-256 cut to 16 hex digits: finding a second statement for one that is listed is out of reach.
+ */
+import { createHash } from 'node:crypto'
+import { shapeOf, type ParsedStatement } from '../sql/sql.ts'
+
+const known = new WeakMap<ParsedStatement, string>()
+
+/** The fingerprint of a statement, remembered by the identity of its object. */
+export function fingerprintOf(facts: {
+  readonly statement: ParsedStatement
+  readonly shape?: { readonly key: string } | null
+}): string {
+  const remembered = known.get(facts.statement)
+  if (remembered !== undefined) return remembered
+  const { text } = facts.statement
+  const shape = facts.shape?.key ?? shapeOf(Buffer.from(text))?.text
+  const source = shape === undefined ? `t${text}` : `s${shape}`
+  const fingerprint = createHash('sha256').update(source).digest('hex').slice(0, 16)
+  known.set(facts.statement, fingerprint)
+  return fingerprint
+}

@@ -1,0 +1,541 @@
+/**
+ * The face of `server`: the data plane. Accepts clients, authenticates them, asks the connect
+ * policy, connects upstream, and runs the session. Knows every session it runs; ends them when
+ * their token ends, when they are revoked, and when it drains.
+ */
+import { createServer, type AddressInfo, type Server as NetServer, type Socket } from 'node:net'
+import { randomBytes, timingSafeEqual } from 'node:crypto'
+import type { AuditLog } from '../audit/audit.ts'
+import { ProxyError, type Clock, type Limits } from '../core/core.ts'
+import { Gate, sessionMembers } from '../gate/gate.ts'
+import type { Authenticator, Identity, RevocationList } from '../identity/identity.ts'
+import { RowBudgets, type ValueDetectors } from '../masking/masking.ts'
+import type { ConnectDecision, IdentityDocument, Judge } from '../policy/policy.ts'
+import type { CatalogPort, HoldPort } from '../session/session.ts'
+import type { SqlParser } from '../sql/sql.ts'
+import {
+  connectUpstream,
+  sendCancel,
+  type UpstreamConnection,
+  type UpstreamRole,
+  type UpstreamTarget,
+} from '../upstream/upstream.ts'
+import {
+  encodeAuthentication,
+  encodeBackendKeyData,
+  encodeErrorResponse,
+  encodeParameterStatus,
+  encodeReadyForQuery,
+  written,
+} from '../wire/wire.ts'
+import { acceptClient, type AcceptedClient, type CancelRequest } from './handshake.ts'
+import { Pump } from './pump.ts'
+import { upstreamParameters } from './startup.ts'
+import type { ClientTls } from './tls.ts'
+
+export { ClientTls, type ClientTlsFiles } from './tls.ts'
+
+/** One entry of `databases`, ready to use. */
+export interface DatabaseEntry {
+  /** Where a client that asked for `database` is connected to. */
+  target(database: string): UpstreamTarget
+  readonly roles: ReadonlyMap<string, UpstreamRole>
+  readonly allowUnsupported: boolean
+  /** The catalog of the database, loaded: a session begins when it is there. */
+  catalog(database: string): Promise<CatalogPort>
+}
+
+export interface ServerLog {
+  info(facts: object, message: string): void
+  warn(facts: object, message: string): void
+  error(facts: object, message: string): void
+}
+
+export interface ServerOptions {
+  readonly host: string
+  readonly port: number
+  readonly tls: ClientTls | null
+  readonly tlsRequired: boolean
+  readonly authenticator: Authenticator
+  readonly revocations: RevocationList | null
+  /** The entry for a database name, null for one that is not served. */
+  database(name: string): DatabaseEntry | null
+  readonly judge: Judge
+  readonly parser: SqlParser
+  readonly audit: AuditLog
+  readonly holds: HoldPort | null
+  readonly limits: Limits
+  readonly clock: Clock
+  readonly log: ServerLog
+  /** Secret of the masks `hash` and `noise`. */
+  readonly maskKey: Uint8Array
+  /** Look at text that no mask covers; absent or null is off. */
+  readonly detectors?: ValueDetectors | null
+  /** Literals of statements in the audit. */
+  readonly literals: 'keep' | 'redact'
+  /** Sends a cancel request on that is not this worker's. */
+  readonly cancelElsewhere?: (processId: number, secret: Buffer) => void
+}
+
+/** A session as the admin API shows it. */
+export interface SessionInfo {
+  readonly id: string
+  readonly identity: Identity
+  readonly database: string
+  readonly role: string
+  readonly clientAddress: string | null
+  readonly startedMs: number
+  readonly transaction: string
+  readonly waiting: string | null
+  readonly clientBytes: number
+  readonly upstreamBytes: number
+  readonly processId: number
+}
+
+/** Everything of one running session. */
+interface Running {
+  readonly id: string
+  readonly client: AcceptedClient
+  readonly pump: Pump
+  readonly role: string
+  readonly connection: UpstreamConnection
+  readonly secret: Buffer
+  readonly cancelUpstream: () => Promise<void>
+  ending: string | null
+  /** When the input of a session that has to end was stopped; null while it may go on. */
+  stoppedMs: number | null
+}
+
+const checkMs = 1_000
+
+/** The listening data plane of one worker. */
+export class Server {
+  readonly gate: Gate
+  readonly #options: ServerOptions
+  readonly #net: NetServer
+  readonly #running = new Map<string, Running>()
+  readonly #connections = new Set<Socket>()
+  #timer: NodeJS.Timeout | null = null
+  readonly #rowBudgets = new RowBudgets()
+  #draining = false
+  #decisions = 0
+  readonly #idPrefix = randomBytes(5).toString('hex')
+  acceptedCount = 0
+  refusedCount = 0
+
+  constructor(options: ServerOptions) {
+    this.#options = options
+    const { parser, judge, limits, clock, literals } = options
+    this.gate = new Gate({
+      ...{ parser, judge, limits, clock, literals },
+      watchesResults: (options.detectors ?? null) !== null,
+      newDecisionId: () => this.#newDecisionId(),
+      onFault: (error, text) => {
+        options.log.error(
+          { err: error, statement: text.slice(0, 1_000) },
+          'a statement could not be judged',
+        )
+      },
+    })
+    this.#net = createServer({ noDelay: true, pauseOnConnect: true }, (socket) => {
+      void this.#accept(socket)
+    })
+    this.#net.maxConnections = limits.connectionsMax
+    // A revocation counts from the next statement on, not from the next tick of the timer.
+    options.revocations?.onChange(() => {
+      this.#check()
+    })
+  }
+
+  /** Unique over restarts and workers: a random prefix of this process and a count. */
+  #newDecisionId(): string {
+    return `${this.#idPrefix}-${(++this.#decisions).toString(36)}`
+  }
+
+  /** Starts to listen; the port that was given out where 0 was asked for. */
+  async listen(): Promise<{ readonly host: string; readonly port: number }> {
+    const { host, port } = this.#options
+    await new Promise<void>((resolve, reject) => {
+      this.#net.once('error', reject)
+      this.#net.listen({ host, port }, () => {
+        this.#net.off('error', reject)
+        resolve()
+      })
+    })
+    this.#timer = setInterval(() => {
+      this.#check()
+    }, checkMs)
+    this.#timer.unref()
+    const address = this.#net.address() as AddressInfo
+    return { host: address.address, port: address.port }
+  }
+
+  get sessionCount(): number {
+    return this.#running.size
+  }
+
+  get connectionCount(): number {
+    return this.#connections.size
+  }
+
+  sessions(): readonly SessionInfo[] {
+    return [...this.#running.values()].map(({ id, client, pump, role, connection }) => ({
+      id,
+      identity: client.identity,
+      database: client.startup.database,
+      role,
+      clientAddress: client.address,
+      startedMs: pump.startedMs,
+      transaction: pump.session.transaction,
+      waiting: pump.session.waiting,
+      clientBytes: pump.clientBytesCount,
+      upstreamBytes: pump.upstreamBytesCount,
+      processId: connection.processId,
+    }))
+  }
+
+  /** Ends a session between two statements, or at once; false when there is none of that id. */
+  endSession(id: string, message: string, now = false): boolean {
+    const running = this.#running.get(id)
+    if (running === undefined) return false
+    if (now) this.#endNow(running, message)
+    else {
+      running.ending ??= message
+      this.#check()
+    }
+    return true
+  }
+
+  /** No new clients; sessions end when they are idle, the rest after `drainMsMax`. */
+  async drain(): Promise<void> {
+    this.#draining = true
+    const closed = new Promise<void>((resolve) => {
+      this.#net.close(() => {
+        resolve()
+      })
+    })
+    for (const running of this.#running.values()) running.ending ??= shutdownMessage
+    const deadline = setTimeout(() => {
+      this.endAll()
+    }, this.#options.limits.drainMsMax)
+    const check = setInterval(() => {
+      this.#check()
+    }, 50)
+    this.#check()
+    await closed
+    clearTimeout(deadline)
+    clearInterval(check)
+    if (this.#timer !== null) clearInterval(this.#timer)
+  }
+
+  /** Ends every session and connection now. */
+  endAll(): void {
+    this.#draining = true
+    this.#net.close()
+    for (const running of this.#running.values()) this.#endNow(running, shutdownMessage)
+    for (const socket of this.#connections) {
+      if (![...this.#running.values()].some(({ client }) => client.socket === socket))
+        socket.destroy()
+    }
+    if (this.#timer !== null) clearInterval(this.#timer)
+  }
+
+  #endNow(running: Running, message: string): void {
+    running.pump.fail(new ProxyError('admin_shutdown', message))
+  }
+
+  /** Ends what is due: expired tokens, revoked identities, sessions asked to end, when idle. */
+  #check(): void {
+    const { clock, revocations } = this.#options
+    const nowMs = clock.nowMs()
+    for (const running of this.#running.values()) {
+      running.pump.session.tick()
+      const { identity } = running.client
+      if (identity.expiresAtMs !== null && identity.expiresAtMs <= nowMs) {
+        running.ending ??= 'the session ended with its token; connect again with a new one'
+      }
+      if (revocations?.endsSession(running.id, identity, running.pump.startedMs) === true) {
+        running.ending ??= 'the session was revoked'
+      }
+      if (running.ending === null) continue
+      if (running.ending !== shutdownMessage) this.#stopInput(running, nowMs)
+      if (!running.pump.session.quiet) continue
+      // A drain lets an open transaction end; a token or revocation that is over does not.
+      const { transaction } = running.pump.session
+      if (running.ending === shutdownMessage && transaction !== 'idle') continue
+      this.#endNow(running, running.ending)
+    }
+  }
+
+  /** No further statement; what runs has `endingMsMax` to end by itself. */
+  #stopInput(running: Running, nowMs: number): void {
+    if (running.stoppedMs === null) {
+      running.stoppedMs = nowMs
+      running.pump.endInput()
+    }
+    const { endingMsMax } = this.#options.limits
+    if (running.pump.session.quiet || nowMs - running.stoppedMs < endingMsMax) return
+    void running.cancelUpstream().catch(() => undefined)
+    this.#endNow(running, running.ending ?? shutdownMessage)
+  }
+
+  async #accept(socket: Socket): Promise<void> {
+    this.acceptedCount++
+    const { limits, authenticator, tls, tlsRequired, clock, log } = this.#options
+    this.#connections.add(socket)
+    socket.once('close', () => this.#connections.delete(socket))
+    const waiting = this.#connections.size - this.#running.size
+    if (this.#draining || waiting > limits.unauthenticatedMax) {
+      this.refusedCount++
+      socket.on('error', () => undefined)
+      const fault = new ProxyError('too_many_connections', 'sorry, too many clients already')
+      socket.end(fatal(fault))
+      return
+    }
+    try {
+      const client = await acceptClient(socket, {
+        ...{ tls, tlsRequired, authenticator, limits, clock },
+      })
+      if (client.kind === 'closed') {
+        if (client.error !== null) {
+          this.refusedCount++
+          log.warn(
+            {
+              address: client.address,
+              user: client.user,
+              database: client.database,
+              reason: client.reason,
+            },
+            'client refused',
+          )
+        }
+      } else if (client.kind === 'cancel') await this.#cancel(client)
+      else await this.#begin(client)
+    } catch (error) {
+      log.error({ err: error }, 'a connection failed before its session began')
+      socket.destroy()
+    }
+  }
+
+  /** A CancelRequest: only the right secret of a session of ours does anything. */
+  async #cancel(request: CancelRequest): Promise<void> {
+    try {
+      for (const running of this.#running.values()) {
+        if (running.connection.processId !== request.processId) continue
+        if (!sameSecret(running.secret, request.secret)) continue
+        if (!running.pump.session.cancelRequested()) await running.cancelUpstream()
+        return
+      }
+      this.#options.cancelElsewhere?.(request.processId, request.secret)
+    } catch (error) {
+      this.#options.log.warn({ err: error }, 'a cancel request could not be passed on')
+    } finally {
+      request.close()
+    }
+  }
+
+  async #begin(client: AcceptedClient): Promise<void> {
+    const { log } = this.#options
+    let connection: UpstreamConnection | null = null
+    try {
+      const { entry, decision, role, roleName } = this.#connectDecision(client)
+      const target = entry.target(client.startup.database)
+      const parameters = upstreamParameters(
+        client.startup,
+        decision,
+        provenSubject(client.identity),
+      )
+      const { limits } = this.#options
+      const gone = new AbortController()
+      client.socket.once('close', () => {
+        gone.abort()
+      })
+      const catalog = entry.catalog(client.startup.database)
+      catalog.catch(() => undefined)
+      connection = await connectUpstream({
+        ...{ target, role, parameters, limits, signal: gone.signal },
+        protocolMinor: client.startup.protocolMinor,
+        allowUnsupported: entry.allowUnsupported,
+      })
+      this.#run(client, connection, await catalog, decision, roleName, role, target)
+    } catch (error) {
+      connection?.socket.destroy()
+      const fault =
+        error instanceof ProxyError
+          ? error
+          : new ProxyError('internal', 'the session could not be started', { cause: error })
+      this.refusedCount++
+      log.warn(
+        { err: error, user: client.startup.user, database: client.startup.database },
+        'session refused',
+      )
+      if (!client.socket.destroyed) client.socket.end(fatal(fault))
+      setTimeout(() => client.socket.destroy(), lingerMs).unref()
+    }
+  }
+
+  #connectDecision(client: AcceptedClient): {
+    readonly entry: DatabaseEntry
+    readonly decision: ConnectDecision
+    readonly role: UpstreamRole
+    readonly roleName: string
+  } {
+    const { startup, identity } = client
+    const entry = this.#options.database(startup.database)
+    if (entry === null) {
+      throw new ProxyError(
+        'invalid_authorization',
+        `database "${startup.database}" does not exist`,
+        {
+          sqlstate: '3D000',
+          hint: 'Ask for one of the databases that regate is configured to serve.',
+        },
+      )
+    }
+    const decision = this.#options.judge.connect({
+      identity: identityDocument(identity),
+      startup: {
+        ...Object.fromEntries(startup.parameters),
+        user: startup.user,
+        database: startup.database,
+      },
+      clientAddress: client.address,
+      nowMs: this.#options.clock.nowMs(),
+    })
+    if (decision.action === 'deny') {
+      throw new ProxyError('denied', decision.reason, { sqlstate: '28000' })
+    }
+    const roleName = decision.role ?? 'default'
+    const role = entry.roles.get(roleName)
+    if (role === undefined) {
+      throw new ProxyError(
+        'policy_fault',
+        `the policy chose the role "${roleName}", which is not configured`,
+        {
+          sqlstate: '28000',
+          hint: `Add databases.<name>.roles.${roleName}, or change the connect policy.`,
+        },
+      )
+    }
+    return { entry, decision, role, roleName }
+  }
+
+  #run(
+    client: AcceptedClient,
+    connection: UpstreamConnection,
+    catalog: CatalogPort,
+    decision: ConnectDecision,
+    roleName: string,
+    role: UpstreamRole,
+    target: UpstreamTarget,
+  ): void {
+    const { audit, limits, clock, maskKey, holds, log, detectors = null } = this.#options
+    const id = `${this.#idPrefix}${randomBytes(6).toString('hex')}`
+    const secret = randomBytes(client.startup.protocolMinor >= 2 ? 32 : 4)
+    const clientAddress = client.address ?? ''
+    const members = sessionMembers({
+      ...{ id, clientAddress },
+      database: client.startup.database,
+      identity: client.identity,
+    })
+    const cancelUpstream = (): Promise<void> =>
+      sendCancel(target, connection.processId, connection.secret)
+    audit.append(
+      'session_started',
+      `${members},"role":${JSON.stringify(roleName)},"process_id":${connection.processId}`,
+    )
+    const durable = audit.commit()
+    const pump = new Pump({
+      client: client.socket,
+      upstream: connection.socket,
+      limits,
+      pending: client.pending,
+      upstreamPending: connection.pending,
+      session: {
+        ...{
+          id,
+          gate: this.gate,
+          audit,
+          limits,
+          clock,
+          catalog,
+          holds,
+          maskKey,
+          ...{ rowBudgets: this.#rowBudgets, detectors },
+          members,
+          clientAddress,
+        },
+        identity: identityDocument(client.identity),
+        database: client.startup.database,
+        role: roleName,
+        sessionUser: role.user,
+        locked: new Set(decision.locked),
+        parameters: connection.parameters,
+        cancelUpstream,
+        newDecisionId: () => this.#newDecisionId(),
+        onFault: (error, wait) => {
+          log.error({ err: error, session: id, wait }, 'a statement was refused for want of facts')
+        },
+      },
+      onEnd: (why, error) => {
+        this.#running.delete(id)
+        audit.append('session_ended', `${members},"reason":${JSON.stringify(why)}`)
+        if (error !== null && !(error instanceof ProxyError))
+          log.error({ err: error, session: id }, 'session failed')
+      },
+    })
+    const start = (): void => {
+      this.#running.set(id, {
+        ...{ id, client, pump, connection, secret, cancelUpstream },
+        ...{ role: roleName, ending: null, stoppedMs: null },
+      })
+      client.socket.write(greeting(connection, secret))
+      pump.start()
+    }
+    if (durable === undefined) start()
+    else
+      durable.then(start, (error: unknown) => {
+        pump.fail(error)
+      })
+  }
+}
+
+/** By `trust` anybody is whom they say: no name to put into pg_stat_activity as theirs. */
+function provenSubject(identity: Identity): string | null {
+  return identity.method === 'trust' ? null : identity.subject
+}
+
+const shutdownMessage = 'terminating connection: regate is shutting down'
+const lingerMs = 1_000
+
+/** AuthenticationOk, what the server reported, and a cancel key of our own. */
+function greeting(connection: UpstreamConnection, secret: Buffer): Buffer {
+  return written((to) => {
+    encodeAuthentication(to, { kind: 'ok' })
+    for (const notice of connection.notices) to.bytes(notice)
+    for (const [name, value] of connection.parameters) encodeParameterStatus(to, name, value)
+    encodeBackendKeyData(to, connection.processId, secret)
+    encodeReadyForQuery(to, 'idle')
+  })
+}
+
+function fatal(fault: ProxyError): Buffer {
+  return written((to) =>
+    encodeErrorResponse(to, {
+      severity: 'FATAL',
+      sqlstate: fault.sqlstate,
+      message: fault.message,
+      detail: fault.detail ?? null,
+      hint: fault.hint ?? null,
+    }),
+  )
+}
+
+function sameSecret(ours: Buffer, theirs: Buffer): boolean {
+  return ours.length === theirs.length && timingSafeEqual(ours, theirs)
+}
+
+function identityDocument(identity: Identity): IdentityDocument {
+  const { subject, user, email, groups, type, on_behalf_of, method, claims } = identity
+  return { subject, user, email, groups, type, on_behalf_of, method, claims }
+}

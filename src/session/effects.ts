@@ -1,0 +1,129 @@
+/**
+ * What a completed statement did to the session: names made and dropped, DDL, the end of a
+ * transaction. Applied when the server says so, never before.
+ */
+import type { Admitted } from '../gate/gate.ts'
+import { quoteIdentifier, type Analysis, type SessionEffect } from '../sql/sql.ts'
+import type { Portal, Prepared } from './registry.ts'
+import type { State } from './state.ts'
+
+/** Applies the effects of one statement whose CommandComplete came with this tag. */
+export function applyEffects(state: State, admitted: Admitted, tag: string): void {
+  const { analysis } = admitted
+  for (const effect of analysis.sessionEffects) apply(state, effect, tag)
+  if (analysis.changesCatalog) state.ddlDone = true
+  // Code that was not analysed may have made or dropped any name.
+  if (analysis.kind === 'do') forgetAnalyses(state)
+}
+
+function apply(state: State, effect: SessionEffect, tag: string): void {
+  const { statements, portals } = state
+  switch (effect.kind) {
+    case 'prepare':
+      statements.set(effect.name, named(effect.name, 'EXECUTE', effect.analysis))
+      return
+    case 'deallocate':
+      if (effect.name === null) statements.clear((prepared) => prepared.name !== '')
+      else statements.set(effect.name, null)
+      return
+    case 'declare':
+      portals.set(effect.name, cursor(effect.name, effect.analysis, effect.hold))
+      return
+    case 'close':
+      if (effect.name === null) portals.clear(() => true)
+      else portals.set(effect.name, null)
+      return
+    case 'discard':
+      if (effect.target === 'all') {
+        statements.clear((prepared) => prepared.name !== '')
+        portals.clear(() => true)
+      }
+      if (effect.target !== 'plans' && effect.target !== 'sequences') forgetOverlay(state)
+      return
+    case 'rollback':
+      state.transactionFailed = true
+      endPortals(state, true)
+      return
+    case 'commit':
+      // COMMIT of a failed transaction is a ROLLBACK, and says so.
+      if (tag === 'ROLLBACK') state.transactionFailed = true
+      endPortals(state, tag === 'ROLLBACK')
+      return
+    case 'rollback_to':
+      if (state.overlay !== null || state.ddlDone) state.ddlDone = true
+      return
+    default:
+  }
+}
+
+function named(name: string, verb: 'EXECUTE' | 'FETCH ALL FROM', analysis: Analysis): Prepared {
+  return {
+    name,
+    text: Buffer.from(`${verb} ${quoteIdentifier(name)}`),
+    analysis,
+    admitted: null,
+    context: '',
+    fields: null,
+    bounds: new Map(),
+  }
+}
+
+function cursor(name: string, analysis: Analysis, hold: boolean): Portal {
+  return {
+    name,
+    prepared: named(name, 'FETCH ALL FROM', analysis),
+    cursor: true,
+    hold,
+    committed: false,
+    resultFormats: [],
+    parameters: null,
+    parameterFormats: [],
+    result: null,
+  }
+}
+
+function forgetAnalyses(state: State): void {
+  state.statements.clear((prepared) => {
+    if (prepared.name !== '') {
+      prepared.analysis = null
+      prepared.context = ''
+    }
+    return false
+  })
+  state.portals.clear((portal) => portal.cursor)
+}
+
+function forgetOverlay(state: State): void {
+  state.temporaryObjects = false
+  state.overlay = null
+  state.facts.knowTemporarySchema(null)
+}
+
+/**
+ * ReadyForQuery outside a transaction block: portals are gone but for cursors WITH HOLD of
+ * transactions that committed; DDL is there for everyone, or was undone.
+ */
+export function transactionEnded(state: State): void {
+  const failed = state.transactionFailed
+  state.transactionFailed = false
+  endPortals(state, failed)
+  if (state.pathTouched) {
+    state.pathTouched = false
+    state.facts.pathMayHaveChanged()
+  }
+  if (state.ddlDone) {
+    state.ddlDone = false
+    state.catalogStale = true
+    state.overlay = null
+    if (state.temporaryObjects) state.overlayStale = true
+  }
+}
+
+/** Portals end with their transaction, but for cursors WITH HOLD of one that committed. */
+function endPortals(state: State, failed: boolean): void {
+  state.portals.clear((portal) => {
+    if (!portal.hold || (failed && !portal.committed)) return true
+    portal.committed = true
+    return false
+  })
+}

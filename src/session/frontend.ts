@@ -1,0 +1,813 @@
+/**
+ * What the client sends: every message is passed as the bytes it came in, replaced by a refusal,
+ * or left to wait. Each message that the server will answer pushes its expected reply.
+ *
+ * Invariants: a text that was not judged is never passed; the bytes judged are the bytes passed;
+ * a message that waits is looked at again from the start.
+ */
+import { ProxyError } from '../core/core.ts'
+import { noNeeds, runMembers, type Admitted, type Refusal, type Verdict } from '../gate/gate.ts'
+import type { SessionEffect } from '../sql/sql.ts'
+import {
+  decodeBind,
+  decodeClose,
+  decodeDescribe,
+  decodeExecute,
+  decodeFunctionCall,
+  decodeParse,
+  decodeQuery,
+  encodeFlush,
+  frontendTypes,
+  isUtf8,
+  written,
+  type FrameView,
+} from '../wire/wire.ts'
+import { estimateOf, unknownEstimate } from './estimate.ts'
+import { Expected } from './expected.ts'
+import { readsAlike } from './facts.ts'
+import { textOfCall } from './function-call.ts'
+import type { Hold } from './hold.ts'
+import { reservedPrefix, substituteParse, substituteQuery } from './refusal.ts'
+import { SlotChange, type Portal, type Prepared } from './registry.ts'
+import { bindResult } from './results.ts'
+import type { State, Wait } from './state.ts'
+
+/** What became of a frame: it was dealt with, or it must be handled again after the wait. */
+export type Handled = 'done' | 'terminate' | Wait
+
+type Judged =
+  | { readonly kind: 'admitted'; readonly verdict: Extract<Verdict, { kind: 'admitted' }> }
+  | { readonly kind: 'approval'; readonly verdict: Extract<Verdict, { kind: 'approval' }> }
+  | {
+      readonly kind: 'refused'
+      readonly refusal: Refusal
+      readonly members: string | null
+      /** Refused only as long as the server's estimate is not known. */
+      readonly undecided?: boolean
+    }
+  | { readonly kind: 'wait'; readonly wait: Wait }
+
+const flushFrame = written((to) => encodeFlush(to))
+
+export class Frontend {
+  readonly #state: State
+  /** The refusal that a wait ended in, for the frame that waited. */
+  #outcome: Refusal | null = null
+  #hold: Hold | null = null
+  /** The estimate or a newer catalog was already asked for, for the frame that waited. */
+  #rechecked = false
+  #described = false
+  /** Probes of the frame that waited: one that gave no answer is not repeated for ever. */
+  #probes = 0
+
+  constructor(state: State) {
+    this.#state = state
+  }
+
+  /** A cancel request or the end of the connection while a statement is held. */
+  withdraw(reason: 'cancel' | 'disconnect' | 'terminate'): boolean {
+    if (this.#hold === null) return false
+    this.#hold.withdraw(reason)
+    return true
+  }
+
+  /** A wait failed: the frame that waited is refused when it is handled again. */
+  giveUp(wait: Wait['name'], error: unknown): void {
+    this.#state.options.onFault(error, wait)
+    const message = `what is needed to judge the statement could not be read (${wait})`
+    this.#outcome = this.#state.fault('denied', message, {
+      sqlstate: '58000',
+      hint: 'Send the statement again; if it stays so, the log of regate says why.',
+    })
+  }
+
+  /** Handles one whole frame. Throws ProxyError for what ends the connection. */
+  handle(type: number, view: FrameView): Handled {
+    const handled = this.#dispatch(type, view)
+    if (handled === 'done') {
+      this.#outcome = null
+      this.#hold = null
+      this.#rechecked = false
+      this.#described = false
+      this.#probes = 0
+      this.#state.approval = null
+      this.#state.estimate = null
+    }
+    return handled
+  }
+
+  #dispatch(type: number, view: FrameView): Handled {
+    const state = this.#state
+    switch (type) {
+      case frontendTypes.Sync:
+        return this.#sync(view)
+      case frontendTypes.Terminate:
+        this.#pass(view)
+        return 'terminate'
+      default:
+    }
+    // The server ignores everything up to Sync: so may we, without judging it.
+    if (state.skipping) return 'done'
+    if (state.queue.length >= state.options.limits.pipelineCountMax) return state.drain()
+    switch (type) {
+      case frontendTypes.Query:
+        return this.#query(view)
+      case frontendTypes.Parse:
+        return this.#parse(view)
+      case frontendTypes.Bind:
+        return this.#bind(view)
+      case frontendTypes.Describe:
+        return this.#describe(view)
+      case frontendTypes.Execute:
+        return this.#execute(view)
+      case frontendTypes.Close:
+        return this.#close(view)
+      case frontendTypes.Flush:
+        if (!state.copyIn) this.#pass(view)
+        return 'done'
+      case frontendTypes.CopyData:
+        // Outside COPY IN the server ignores it: so may we.
+        if (state.copyIn) this.#pass(view)
+        return 'done'
+      case frontendTypes.CopyDone:
+      case frontendTypes.CopyFail:
+        if (!state.copyIn) return 'done'
+        state.copyEnds()
+        this.#pass(view)
+        return 'done'
+      case frontendTypes.FunctionCall:
+        return this.#functionCall(view)
+      default:
+        throw new ProxyError(
+          'protocol_violation',
+          `a message of type ${JSON.stringify(String.fromCharCode(type))} is not expected here`,
+        )
+    }
+  }
+
+  #pass(view: FrameView): void {
+    this.#state.toUpstream.pass(view.buffer, view.start, view.end)
+  }
+
+  #sync(view: FrameView): Handled {
+    const state = this.#state
+    // In COPY IN the server ignores Sync: dropping it keeps the count of answers exact.
+    if (state.copyIn) return 'done'
+    state.skipping = false
+    this.#pass(view)
+    state.queue.push(new Expected('sync', state.segment))
+    state.segment++
+    state.segmentOpen = false
+    return 'done'
+  }
+
+  #query(view: FrameView): Handled {
+    const state = this.#state
+    const { textStart, textEnd } = decodeQuery(view)
+    if (state.queue.changesNamesCount > 0) return state.drain()
+    const judged = this.#judge(view.buffer.subarray(textStart, textEnd), 'simple')
+    if (judged.kind === 'wait') return judged.wait
+    const entry = new Expected('query', state.segment)
+    if (judged.kind === 'refused') {
+      this.#refuse(entry, judged.refusal, judged.members, substituteQuery(judged.refusal))
+      this.#endSegment()
+      return 'done'
+    }
+    if (judged.kind === 'approval') {
+      return this.#ask(judged.verdict, view.buffer.subarray(textStart, textEnd), null)
+    }
+    const first = this.#describeFirst(judged.verdict.statements, textStart, textEnd, view)
+    if (first !== null) return first
+    entry.statements = judged.verdict.statements
+    const waits = this.#admit(entry, judged.verdict, view)
+    this.#endSegment()
+    return waits
+  }
+
+  #endSegment(): void {
+    this.#state.segment++
+    this.#state.segmentOpen = false
+  }
+
+  /** Records what was admitted, passes the frame, and notes what it may change. */
+  #admit(
+    entry: Expected,
+    verdict: { readonly cached: boolean; readonly durationUs: number },
+    view: FrameView,
+  ): Handled {
+    const state = this.#state
+    const { audit, clock, members, newDecisionId } = state.options
+    const decisionId = newDecisionId()
+    entry.decisionId = decisionId
+    entry.sentUs = clock.monotonicUs()
+    let copyCount = 0
+    for (const [index, admitted] of entry.statements.entries()) {
+      audit.append(
+        'statement_decided',
+        runMembers(members, admitted.members, {
+          decisionId: index === 0 ? decisionId : `${decisionId}.${index}`,
+          outcome: 'forwarded',
+          cached: verdict.cached,
+          durationUs: verdict.durationUs,
+          ...(state.approval === null ? {} : { approval: JSON.stringify(state.approval) }),
+        }),
+      )
+      this.#noteEffects(entry, admitted)
+      if (admitted.analysis.sessionEffects.some(({ kind }) => kind === 'copy_in')) copyCount++
+    }
+    state.queue.push(entry)
+    this.#pass(view)
+    state.toUpstream.mark(view.buffer, view.start, view.end, entry)
+    if (copyCount > 0) this.#expectCopy(entry, copyCount)
+    return 'done'
+  }
+
+  #noteEffects(entry: Expected, admitted: Admitted): void {
+    const { facts } = this.#state
+    const { analysis } = admitted
+    if (analysis.mayChangeSettings) facts.mayHaveChanged()
+    if (analysis.changesCatalog) entry.changesNames = true
+    for (const effect of analysis.sessionEffects) {
+      if (changesNames(effect)) entry.changesNames = true
+      if (changesTransaction(effect)) entry.changesTransaction = true
+      if (changesPath(effect)) {
+        this.#state.pathTouched = true
+        facts.pathMayHaveChanged()
+      }
+      if (endsTransaction(effect) && this.#state.pathTouched) facts.pathMayHaveChanged()
+    }
+    if (analysis.kind === 'do' || analysis.kind === 'call') entry.changesTransaction = true
+  }
+
+  /** Until the server has answered a COPY FROM STDIN, what a Sync would mean is not known. */
+  #expectCopy(entry: Expected, count: number): void {
+    const state = this.#state
+    if (state.segmentOpen) state.toUpstream.add(flushFrame)
+    state.expectCopy(entry, count)
+  }
+
+  #parse(view: FrameView): Handled {
+    const state = this.#state
+    const { name, textStart, textEnd } = decodeParse(view)
+    if (name !== '' && this.#namesUnsettled(state.statements.ambiguous(name, state.segment))) {
+      return state.drain()
+    }
+    const entry = new Expected('parse', state.segment)
+    if (name !== '' && state.statements.full && state.statements.value(name) === null) {
+      const refusal = tooManyStatements(state)
+      this.#refuse(entry, refusal, null, substituteParse(refusal, name))
+      state.segmentOpen = true
+      return 'done'
+    }
+    const judged = this.#judge(view.buffer.subarray(textStart, textEnd), 'extended', name)
+    if (judged.kind === 'wait') return judged.wait
+    const slot = state.statements.slot(name)
+    entry.clears = name === ''
+    if (judged.kind === 'refused' && judged.undecided !== true) {
+      entry.change = new SlotChange(slot, state.segment, null)
+      this.#refuse(entry, judged.refusal, judged.members, substituteParse(judged.refusal, name))
+      state.segmentOpen = true
+      return 'done'
+    }
+    const admitted = judged.kind === 'refused' ? null : (judged.verdict.statements[0] ?? null)
+    const prepared: Prepared = {
+      name,
+      text: Buffer.from(view.buffer.subarray(textStart, textEnd)),
+      analysis: admitted?.analysis ?? null,
+      admitted,
+      // What asks for approval is judged again when it is executed.
+      context:
+        judged.kind === 'admitted' && judged.verdict.reusable ? state.context('extended').key : '',
+      fields: null,
+      bounds: new Map(),
+    }
+    entry.prepared = prepared
+    // Where the name is taken the server refuses, skips the rest of the segment, and the change is
+    // dropped: whether it is taken is the server's to say, never guessed here.
+    entry.change = new SlotChange(slot, state.segment, prepared)
+    state.queue.push(entry)
+    this.#pass(view)
+    state.segmentOpen = true
+    return 'done'
+  }
+
+  /** A name whose value depends on answers of an older segment, or on SQL that is in flight. */
+  #namesUnsettled(ambiguous: boolean): boolean {
+    return ambiguous || this.#state.queue.changesNamesCount > 0
+  }
+
+  #bind(view: FrameView): Handled {
+    const state = this.#state
+    const bind = decodeBind(view)
+    const { portal, statement } = bind
+    const ambiguous =
+      (statement === ''
+        ? state.statements.unsettled('', state.segment)
+        : state.statements.ambiguous(statement, state.segment)) ||
+      (portal !== '' && state.portals.ambiguous(portal, state.segment))
+    if (this.#namesUnsettled(ambiguous)) return state.drain()
+    const entry = new Expected('bind', state.segment)
+    state.segmentOpen = true
+    const prepared = state.statements.value(statement)
+    if (prepared === null || state.portals.full) {
+      const refusal = state.portals.full
+        ? state.fault('program_limit_exceeded', 'too many portals (limits.portalCountMax)')
+        : unknownStatement(state, statement)
+      this.#refuse(entry, refusal, null, substituteParse(refusal, `${reservedPrefix}refused`))
+      return 'done'
+    }
+    const slot = state.portals.slot(portal)
+    entry.clears = portal === ''
+    const made: Portal = {
+      name: portal,
+      prepared,
+      cursor: false,
+      hold: false,
+      committed: false,
+      resultFormats: bind.resultFormats,
+      parameters: this.#keepsParameters(prepared) ? bind.parameters.map(copied) : null,
+      parameterFormats: bind.parameterFormats,
+      result: null,
+    }
+    entry.portal = made
+    entry.change = new SlotChange(slot, state.segment, made)
+    state.queue.push(entry)
+    this.#pass(view)
+    return 'done'
+  }
+
+  #keepsParameters(prepared: Prepared): boolean {
+    const { judge } = this.#state.options.gate
+    return (
+      judge.policy.declares.inputs.has('parameters') ||
+      judge.policy.declares.inputs.has('estimate') ||
+      prepared.admitted?.decision.action === 'approve'
+    )
+  }
+
+  #describe(view: FrameView): Handled {
+    const state = this.#state
+    const { target, name } = decodeDescribe(view)
+    const names = target === 'statement' ? state.statements : state.portals
+    const open =
+      name === '' ? names.unsettled('', state.segment) : names.ambiguous(name, state.segment)
+    if (this.#namesUnsettled(open)) return state.drain()
+    const entry = new Expected('describe', state.segment)
+    if (target === 'statement') entry.prepared = state.statements.value(name)
+    else entry.portal = state.portals.value(name)
+    state.queue.push(entry)
+    this.#pass(view)
+    state.segmentOpen = true
+    return 'done'
+  }
+
+  #execute(view: FrameView): Handled {
+    const state = this.#state
+    const { portal: name } = decodeExecute(view)
+    const open =
+      name === ''
+        ? state.portals.unsettled('', state.segment)
+        : state.portals.ambiguous(name, state.segment)
+    if (this.#namesUnsettled(open)) return state.drain()
+    const entry = new Expected('execute', state.segment)
+    const portal = state.portals.value(name)
+    if (portal === null) {
+      return this.#refuseExecute(entry, unknownPortal(state, name), null)
+    }
+    entry.portal = portal
+    const { prepared } = portal
+    const judged = this.#judgeAgain(prepared, portal)
+    if (judged.kind === 'wait') return judged.wait
+    if (judged.kind === 'refused') {
+      return this.#refuseExecute(entry, judged.refusal, judged.members)
+    }
+    if (judged.kind === 'approval') {
+      return this.#ask(judged.verdict, prepared.text, portal.parameters)
+    }
+    const { statements } = judged.verdict
+    entry.statements = statements
+    const admitted = statements[0] ?? null
+    if (admitted !== null) {
+      const described = this.#needDescription(admitted, portal)
+      if (described !== null && described !== 'done') return described
+      const stopped = this.#contradiction(admitted, portal)
+      if (stopped !== null) return this.#refuseExecute(entry, stopped, null)
+    }
+    state.segmentOpen = true
+    return this.#admit(entry, judged.verdict, view)
+  }
+
+  /** The admission of a prepared statement, made anew where anything it saw has moved. */
+  #judgeAgain(prepared: Prepared, portal: Portal): Judged {
+    const state = this.#state
+    if (this.#outcome !== null) {
+      return { kind: 'refused', refusal: this.#outcome, members: null }
+    }
+    const declared = state.options.gate.judge.policy.declares.inputs
+    if (state.approval === null && prepared.context === state.context('extended').key) {
+      const statements = prepared.admitted === null ? [] : [prepared.admitted]
+      return {
+        kind: 'admitted',
+        verdict: {
+          kind: 'admitted',
+          statements,
+          cached: true,
+          durationUs: 0,
+          needs: noNeeds,
+          reusable: true,
+        },
+      }
+    }
+    const parameters = declared.has('parameters')
+      ? (portal.parameters ?? []).map(parameterDocument)
+      : null
+    const judged = this.#judge(prepared.text, 'extended', null, parameters, portal)
+    if (judged.kind !== 'admitted') return judged
+    const admitted = judged.verdict.statements[0] ?? null
+    if (prepared.admitted !== admitted) {
+      prepared.admitted = admitted
+      prepared.analysis = admitted?.analysis ?? prepared.analysis
+      prepared.fields = null
+      prepared.bounds.clear()
+      portal.result = null
+    }
+    prepared.context = judged.verdict.reusable ? state.context('extended').key : ''
+    return judged
+  }
+
+  /** Rows may leave only if the server has said where they come from: asks it where nobody did. */
+  #needDescription(admitted: Admitted, portal: Portal): Handled | null {
+    const state = this.#state
+    const needed =
+      (admitted.verify || admitted.plan.kind === 'masked') && admitted.analysis.outputs !== null
+    if (!needed || portal.prepared.fields !== null) return null
+    if (admitted.analysis.writes) {
+      // Known before it runs: a write that happened is never reported as failed.
+      if (this.#described) return null
+      this.#described = true
+      this.#describeOwn(portal)
+      return state.drain()
+    }
+    this.#describeOwn(portal)
+    return 'done'
+  }
+
+  #describeOwn(portal: Portal): void {
+    const state = this.#state
+    const last = state.queue.tail
+    // The client's own Describe of this portal is on its way already.
+    if (last?.kind === 'describe' && last.portal === portal) return
+    state.describePortal(portal)
+  }
+
+  #contradiction(admitted: Admitted, portal: Portal): Refusal | null {
+    const state = this.#state
+    const { fields } = portal.prepared
+    if (fields === null || !admitted.analysis.writes) return null
+    const bound = bindResult(admitted, fields, portal.resultFormats, state.catalog, state.options)
+    if (bound.kind === 'bound') return null
+    state.catalogStale = true
+    return contradicted(state, bound.reason)
+  }
+
+  /**
+   * A statement that writes and returns rows that need a check, in simple protocol: described by
+   * a Parse of our own first (design, decision 8).
+   */
+  #describeFirst(
+    statements: readonly Admitted[],
+    textStart: number,
+    textEnd: number,
+    view: FrameView,
+  ): Handled | null {
+    const [admitted] = statements
+    if (admitted === undefined || statements.length > 1 || this.#described) return null
+    if (this.#state.checked.has(admitted)) return null
+    const { analysis } = admitted
+    if (!analysis.writes || analysis.outputs === null || analysis.outputs.length === 0) return null
+    if (!admitted.verify && admitted.plan.kind === 'open') return null
+    if (isUtility(analysis.kind) || this.#state.transaction === 'failed') return null
+    if (this.#state.queue.length > 0) return this.#state.drain()
+    this.#described = true
+    const request = this.#state.describeText(view.buffer.toString('utf8', textStart, textEnd))
+    const until = request.outcome.then((outcome) => {
+      if (outcome !== 'done') return
+      const { catalog, options } = this.#state
+      const bound = bindResult(admitted, request.fields, null, catalog, options)
+      if (bound.kind === 'bound') {
+        this.#state.checked.add(admitted)
+        return
+      }
+      this.#state.catalogStale = true
+      this.#outcome = contradicted(this.#state, bound.reason)
+    })
+    return { name: 'describe', until }
+  }
+
+  #close(view: FrameView): Handled {
+    const state = this.#state
+    const { target, name } = decodeClose(view)
+    const names = target === 'statement' ? state.statements : state.portals
+    if (name !== '' && this.#namesUnsettled(names.ambiguous(name, state.segment))) {
+      return state.drain()
+    }
+    const entry = new Expected('close', state.segment)
+    entry.change =
+      target === 'statement'
+        ? new SlotChange(state.statements.slot(name), state.segment, null)
+        : new SlotChange(state.portals.slot(name), state.segment, null)
+    state.queue.push(entry)
+    this.#pass(view)
+    state.segmentOpen = true
+    return 'done'
+  }
+
+  /** A cycle of its own, without Sync: judged as the SELECT that it stands for. */
+  #functionCall(view: FrameView): Handled {
+    const state = this.#state
+    const call = decodeFunctionCall(view)
+    const text = textOfCall(call.functionOid, call.arguments.length)
+    const entry = new Expected('query', state.segment)
+    const judged: Judged =
+      text === null
+        ? { kind: 'refused', refusal: notServed(state, call.functionOid), members: null }
+        : this.#judge(text, 'extended')
+    if (judged.kind === 'wait') return judged.wait
+    if (judged.kind === 'approval') return this.#ask(judged.verdict, text ?? nothing, null)
+    if (judged.kind === 'refused') {
+      this.#refuse(entry, judged.refusal, judged.members, substituteQuery(judged.refusal))
+      this.#endSegment()
+      return 'done'
+    }
+    entry.statements = judged.verdict.statements
+    const handled = this.#admit(entry, judged.verdict, view)
+    this.#endSegment()
+    return handled
+  }
+
+  #refuseExecute(entry: Expected, refusal: Refusal, members: string | null): Handled {
+    this.#refuse(entry, refusal, members, substituteParse(refusal, `${reservedPrefix}refused`))
+    this.#state.segmentOpen = true
+    return 'done'
+  }
+
+  /** Sends the substitute and remembers whose error the client gets. */
+  #refuse(entry: Expected, refusal: Refusal, members: string | null, substitute: Buffer): void {
+    const state = this.#state
+    entry.refusal = refusal
+    if (members !== null) {
+      state.options.audit.append(
+        'statement_decided',
+        runMembers(state.options.members, members, {
+          decisionId: refusal.decisionId,
+          outcome: 'refused',
+          cached: false,
+          durationUs: 0,
+        }),
+      )
+    }
+    state.queue.push(entry)
+    state.toUpstream.add(substitute)
+  }
+
+  /** Judges a text, after everything that must be known first is known. */
+  #judge(
+    text: Buffer,
+    protocol: 'simple' | 'extended',
+    name: string | null = null,
+    parameters: Parameters<State['context']>[1] = null,
+    portal: Portal | null = null,
+  ): Judged {
+    const state = this.#state
+    if (this.#outcome !== null) return { kind: 'refused', refusal: this.#outcome, members: null }
+    const wait = this.#readable(text, name)
+    if (wait !== null) return wait
+    const verdict = state.options.gate.judgeText(text, state.context(protocol, parameters))
+    if (verdict.kind === 'later') {
+      return { kind: 'wait', wait: { name: verdict.wait, until: verdict.until } }
+    }
+    const more = this.#moreFacts(verdict, protocol, portal)
+    if (more !== null) return { kind: 'wait', wait: more }
+    if (verdict.kind === 'refused') {
+      const { refusal, members, needs } = verdict
+      return { kind: 'refused', refusal, members, undecided: needs.estimate !== null }
+    }
+    if (verdict.kind === 'approval') return { kind: 'approval', verdict }
+    return { kind: 'admitted', verdict }
+  }
+
+  /** Null when the text may be judged now. */
+  #readable(text: Buffer, name: string | null): Judged | null {
+    const state = this.#state
+    const { facts } = state
+    const refused = (...details: ConstructorParameters<typeof ProxyError>): Judged => ({
+      kind: 'refused',
+      refusal: state.fault(...details),
+      members: null,
+    })
+    if (name?.startsWith(reservedPrefix) === true) {
+      return refused('denied', `names that begin with ${reservedPrefix} are reserved`, {
+        hint: 'Choose another name for the prepared statement.',
+      })
+    }
+    if (!isUtf8(text)) {
+      return refused('encoding', 'the statement is not valid UTF-8', {
+        hint: 'Set client_encoding to UTF8 and send the text in UTF-8.',
+      })
+    }
+    if (state.queue.changesNamesCount > 0) return { kind: 'wait', wait: state.drain() }
+    if (
+      (state.catalogStale || state.overlayStale) &&
+      state.options.gate.judge.policy.needsFreshCatalog
+    ) {
+      const wait = state.readCatalog()
+      if (wait !== null) return { kind: 'wait', wait }
+    }
+    if (facts.reading !== 'pinned' && !readsAlike(text)) {
+      if (facts.reading === 'unknown' && this.#mayProbe()) {
+        return { kind: 'wait', wait: state.probe() }
+      }
+      return refused('denied', 'a setting that decides how the server reads SQL is not as pinned', {
+        hint: "RESET standard_conforming_strings and client_encoding; write E'…' for backslash escapes.",
+      })
+    }
+    return null
+  }
+
+  /** What would make the verdict better and can be had: the search path, a newer catalog. */
+  #moreFacts(
+    verdict: Verdict,
+    protocol: 'simple' | 'extended',
+    portal: Portal | null,
+  ): Wait | null {
+    const state = this.#state
+    if (verdict.kind === 'later') return null
+    const facts = verdict.needs
+    if (facts.session && state.facts.searchPath === 'unknown' && this.#mayProbe()) {
+      return state.probe()
+    }
+    const fresh = state.options.gate.judge.policy.needsFreshCatalog
+    if (facts.unresolved && !this.#rechecked && fresh) {
+      this.#rechecked = true
+      const until = state.options.catalog.recheck()
+      if (until !== null) return { name: 'catalog', until }
+    }
+    if (facts.estimate === null || state.estimate !== null || state.transaction === 'failed') {
+      return null
+    }
+    // With parameters there is nothing to estimate before Bind.
+    if (portal === null && protocol === 'extended') return null
+    return this.#estimate(facts.estimate, portal)
+  }
+
+  #mayProbe(): boolean {
+    return this.#state.transaction !== 'failed' && this.#probes++ < probeCountMax
+  }
+
+  /** EXPLAIN of the statement; its error is the statement's own (contract §4). */
+  #estimate(text: string, portal: Portal | null): Wait {
+    const state = this.#state
+    if (state.queue.length > 0 && !state.segmentOpen) return state.drain()
+    const request = state.explain(text, portal)
+    const until = request.outcome.then((outcome) => {
+      if (outcome === 'failed' && request.error !== null) {
+        const { sqlstate, message } = request.error
+        this.#outcome = state.fault('denied', message, { sqlstate })
+      } else state.estimate = outcome === 'done' ? estimateOf(request.rows) : unknownEstimate
+    })
+    return { name: 'estimate', until }
+  }
+
+  /** Holds the statement until people have decided; the frame is handled again then. */
+  #ask(
+    verdict: Extract<Verdict, { kind: 'approval' }>,
+    text: Buffer,
+    parameters: readonly (Buffer | null)[] | null,
+  ): Handled {
+    const state = this.#state
+    const { holds } = state.options
+    if (holds === null || state.approval !== null || state.transaction === 'failed') {
+      this.#outcome = state.options.gate.refuseApproval(verdict.asking, state.approval !== null)
+      return { name: 'hold', until: Promise.resolve() }
+    }
+    const context = state.context('extended')
+    const hold = holds.request({
+      sessionId: state.options.id,
+      clientAddress: state.options.clientAddress,
+      identity: state.options.identity,
+      session: context.session,
+      text: text.toString('utf8'),
+      parameters,
+      parameterFormats: [],
+      statements: verdict.statements,
+      asking: verdict.asking,
+      catalogFingerprint: context.catalog.fingerprint,
+      transaction: context.session.transaction,
+    })
+    this.#hold = hold
+    if (state.segmentOpen) state.toUpstream.add(flushFrame)
+    if (hold.notice !== null) state.notify(hold.notice)
+    const until = hold.outcome.then((outcome) => {
+      this.#hold = null
+      if (outcome.kind === 'approved') state.approval = outcome.approval
+      else this.#outcome = outcome.refusal
+    })
+    return { name: 'hold', until }
+  }
+}
+
+function changesNames(effect: SessionEffect): boolean {
+  switch (effect.kind) {
+    case 'prepare':
+    case 'deallocate':
+    case 'declare':
+    case 'close':
+    case 'discard':
+      return true
+    default:
+      return false
+  }
+}
+
+function changesTransaction(effect: SessionEffect): boolean {
+  switch (effect.kind) {
+    case 'begin':
+    case 'commit':
+    case 'rollback':
+    case 'rollback_to':
+    case 'prepare_transaction':
+      return true
+    default:
+      return false
+  }
+}
+
+function endsTransaction(effect: SessionEffect): boolean {
+  return effect.kind === 'commit' || effect.kind === 'rollback' || effect.kind === 'rollback_to'
+}
+
+const pathSettings = new Set(['search_path', 'role', 'session_authorization'])
+
+function changesPath(effect: SessionEffect): boolean {
+  if (effect.kind === 'set') return pathSettings.has(effect.name)
+  if (effect.kind === 'reset') return effect.name === null || pathSettings.has(effect.name)
+  return effect.kind === 'discard' && effect.target === 'all'
+}
+
+const describable = new Set(['select', 'insert', 'update', 'delete', 'merge'])
+
+function isUtility(kind: string): boolean {
+  return !describable.has(kind)
+}
+
+function copied(value: Buffer | null): Buffer | null {
+  return value === null ? null : Buffer.from(value)
+}
+
+function parameterDocument(value: Buffer | null): {
+  readonly type: number
+  readonly format: 'text' | 'binary'
+  readonly value: string | null
+} {
+  if (value === null) return { type: 0, format: 'text', value: null }
+  return isUtf8(value)
+    ? { type: 0, format: 'text', value: value.toString('utf8') }
+    : { type: 0, format: 'binary', value: value.toString('base64') }
+}
+
+/** The server's own words for a name that it does not know either. */
+function unknownStatement(state: State, name: string): Refusal {
+  const message =
+    name === ''
+      ? 'unnamed prepared statement does not exist'
+      : `prepared statement "${name}" does not exist`
+  return state.fault('denied', message, { sqlstate: '26000' })
+}
+
+function tooManyStatements(state: State): Refusal {
+  return state.fault('program_limit_exceeded', 'too many prepared statements', {
+    detail: `limits.preparedCountMax is ${state.options.limits.preparedCountMax}.`,
+    hint: 'DEALLOCATE those that are not needed any more.',
+  })
+}
+
+function unknownPortal(state: State, name: string): Refusal {
+  return state.fault('denied', `portal "${name}" does not exist`, { sqlstate: '34000' })
+}
+
+const nothing = Buffer.alloc(0)
+const probeCountMax = 2
+
+function notServed(state: State, oid: number): Refusal {
+  const message = `the function call protocol is not supported for function ${oid}`
+  return state.fault('feature_not_supported', message, {
+    hint: 'Call the function with SELECT; only the functions of large objects are served this way.',
+  })
+}
+
+/** The server named another origin than the trace: nothing of the result may leave. */
+export function contradicted(state: State, reason: string): Refusal {
+  return state.fault('denied', `the result was stopped: ${reason}`, {
+    hint: 'The catalog is being read again; send the statement once more.',
+  })
+}

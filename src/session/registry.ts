@@ -1,0 +1,187 @@
+/**
+ * What the server knows by name on this connection: prepared statements (Parse and SQL PREPARE are
+ * one namespace) and portals (Bind and cursors are one namespace).
+ *
+ * The client may be many messages ahead of the server. A slot therefore keeps its committed value
+ * and the changes still in flight, oldest first. Inside one Sync segment a failed message makes
+ * the server skip the rest, so assuming success is sound there. Across a Sync it is not: a named
+ * slot with an unanswered change of an older segment could hold either of two values, so whoever
+ * depends on it waits until the answer is in (`ambiguous`).
+ */
+import type { Field } from '../wire/wire.ts'
+import type { Admitted } from '../gate/gate.ts'
+import type { Analysis } from '../sql/sql.ts'
+import type { BoundPlan, ResultStream } from './results.ts'
+
+/** A prepared statement, by Parse or by PREPARE. */
+export interface Prepared {
+  readonly name: string
+  /** The exact text, to judge it again; for SQL PREPARE an EXECUTE of it. */
+  readonly text: Buffer
+  /** What EXECUTE of this name runs; null when that is not known. */
+  analysis: Analysis | null
+  /** Null for an empty query string, which may be executed and gives EmptyQueryResponse. */
+  admitted: Admitted | null
+  /** The context under which `admitted` was judged; a different one means: judge again. */
+  context: string
+  /** The server's description under that context, where it was seen. */
+  fields: readonly Field[] | null
+  /** Masks compiled for the fields, by the result formats of Bind. */
+  readonly bounds: Map<string, BoundPlan>
+}
+
+/** A portal by Bind, or a cursor by DECLARE. */
+export interface Portal {
+  readonly name: string
+  /** What it executes; for a cursor a FETCH of it, judged when it is executed. */
+  readonly prepared: Prepared
+  /** By DECLARE: lives by the rules of cursors. */
+  readonly cursor: boolean
+  /** WITH HOLD: outlives its transaction once that has committed. */
+  readonly hold: boolean
+  committed: boolean
+  readonly resultFormats: readonly number[]
+  /** Bind's parameters as they came, copied only where the policy or an approval needs them. */
+  readonly parameters: readonly (Buffer | null)[] | null
+  readonly parameterFormats: readonly number[]
+  /** Rows of an Execute that its row limit suspended go on in the next one. */
+  result: ResultStream | null
+}
+
+interface Change<T> {
+  readonly segment: number
+  value: T | null
+}
+
+/** A name and what it stands for. */
+export class Slot<T> {
+  #base: T | null = null
+  readonly #pending: Change<T>[] = []
+
+  /** The value as it will be if everything in flight succeeds. */
+  get value(): T | null {
+    const last = this.#pending.at(-1)
+    return last === undefined ? this.#base : last.value
+  }
+
+  get base(): T | null {
+    return this.#base
+  }
+
+  set base(value: T | null) {
+    this.#base = value
+  }
+
+  get empty(): boolean {
+    return this.#base === null && this.#pending.length === 0
+  }
+
+  /** A change of an older segment is unanswered: the slot could hold either value. */
+  ambiguous(segment: number): boolean {
+    const first = this.#pending[0]
+    return first !== undefined && first.segment !== segment
+  }
+
+  /** The value in sight was set in an older segment, and the server has not answered it. */
+  unsettled(segment: number): boolean {
+    const last = this.#pending.at(-1)
+    return last !== undefined && last.segment !== segment
+  }
+
+  /** Records a change that is in flight. */
+  change(segment: number, value: T | null): Change<T> {
+    const change = { segment, value }
+    this.#pending.push(change)
+    return change
+  }
+
+  /** The server confirmed the change. */
+  commit(change: Change<T>): void {
+    if (this.#remove(change)) this.#base = change.value
+  }
+
+  /** The server failed or skipped the change. `cleared`: failing it emptied the slot. */
+  drop(change: Change<T>, cleared = false): void {
+    if (this.#remove(change) && cleared) this.#base = null
+  }
+
+  #remove(change: Change<T>): boolean {
+    const at = this.#pending.indexOf(change)
+    if (at < 0) return false
+    this.#pending.splice(at, 1)
+    return true
+  }
+}
+
+/** A change in flight together with its slot: what an expected reply settles. */
+export class SlotChange<T> {
+  readonly #slot: Slot<T>
+  readonly #change: Change<T>
+
+  constructor(slot: Slot<T>, segment: number, value: T | null) {
+    this.#slot = slot
+    this.#change = slot.change(segment, value)
+  }
+
+  commit(): void {
+    this.#slot.commit(this.#change)
+  }
+
+  drop(cleared: boolean): void {
+    this.#slot.drop(this.#change, cleared)
+  }
+}
+
+/** Slots by name. */
+export class Namespace<T> {
+  readonly #slots = new Map<string, Slot<T>>()
+  readonly #countMax: number
+
+  constructor(countMax: number) {
+    this.#countMax = countMax
+  }
+
+  get full(): boolean {
+    if (this.#slots.size < this.#countMax) return false
+    for (const [name, slot] of this.#slots) if (slot.empty) this.#slots.delete(name)
+    return this.#slots.size >= this.#countMax
+  }
+
+  /** The slot of the name, made when there is none. */
+  slot(name: string): Slot<T> {
+    let slot = this.#slots.get(name)
+    if (slot === undefined) {
+      slot = new Slot<T>()
+      this.#slots.set(name, slot)
+    }
+    return slot
+  }
+
+  value(name: string): T | null {
+    return this.#slots.get(name)?.value ?? null
+  }
+
+  ambiguous(name: string, segment: number): boolean {
+    return this.#slots.get(name)?.ambiguous(segment) ?? false
+  }
+
+  unsettled(name: string, segment: number): boolean {
+    return this.#slots.get(name)?.unsettled(segment) ?? false
+  }
+
+  /** Sets a committed value at once: what a completed SQL command did. */
+  set(name: string, value: T | null): void {
+    if (value === null) {
+      const slot = this.#slots.get(name)
+      if (slot !== undefined) slot.base = null
+    } else this.slot(name).base = value
+  }
+
+  /** Empties every committed slot for which the predicate holds. */
+  clear(which: (value: T) => boolean): void {
+    for (const [name, slot] of this.#slots) {
+      if (slot.base !== null && which(slot.base)) slot.base = null
+      if (slot.empty) this.#slots.delete(name)
+    }
+  }
+}

@@ -1,0 +1,126 @@
+/**
+ * What becomes of the rows of one statement: passed untouched, masked, cut off by a limit, or
+ * stopped because the server's own description contradicts the trace (contract, invariant 3).
+ * One per execution; for a suspended portal it goes on with the next Execute.
+ */
+import type { Admitted, Refusal } from '../gate/gate.ts'
+import { bindPlan, CopyRewriter, ResultLimiter, type BoundPlan } from '../masking/masking.ts'
+import type { ByteWriter, Field } from '../wire/wire.ts'
+import type { Spend, TypeSource } from '../masking/masking.ts'
+import type { SessionOptions } from './state.ts'
+
+export type { BoundPlan } from '../masking/masking.ts'
+
+export class ResultStream {
+  readonly admitted: Admitted
+  bound: BoundPlan | null
+  rowCount = 0
+  bytes = 0
+  /** Why no row may leave any more. */
+  stopped: Refusal | null = null
+  readonly #limiter: ResultLimiter | null
+  #copy: CopyRewriter | null = null
+
+  constructor(
+    admitted: Admitted,
+    bound: BoundPlan | null,
+    options: Pick<SessionOptions, 'clock' | 'identity' | 'rowBudgets'>,
+  ) {
+    this.admitted = admitted
+    this.bound = bound
+    const limits = admitted.decision.limits
+    this.#limiter =
+      limits === null || admitted.analysis.writes
+        ? null
+        : new ResultLimiter(limits, options.clock.nowMs(), spendOf(options))
+  }
+
+  /** Rows may pass without a look inside: nothing is masked, limited or stopped. */
+  get untouched(): boolean {
+    return (
+      this.stopped === null &&
+      this.#limiter === null &&
+      this.bound !== null &&
+      this.bound.kind === 'bound' &&
+      this.bound.rewriter === null
+    )
+  }
+
+  get limited(): boolean {
+    return this.#limiter !== null
+  }
+
+  /** Error and notice texts could hold masked values while this statement runs. */
+  get hidesTexts(): boolean {
+    return readsMasked(this.admitted)
+  }
+
+  /** The server described the rows: compares origins with the trace, compiles the masks. */
+  describe(
+    fields: readonly Field[],
+    formats: readonly number[] | null,
+    types: TypeSource,
+    options: Pick<SessionOptions, 'maskKey' | 'detectors'>,
+  ): string | null {
+    this.bound = bindResult(this.admitted, fields, formats, types, options)
+    return this.bound.kind === 'stop' ? this.bound.reason : null
+  }
+
+  /** Counts a row; the reason where a limit of the decision is passed. */
+  countRow(bytes: number, nowMs: number): string | null {
+    this.rowCount++
+    this.bytes += bytes
+    return this.#limiter === null ? null : this.#limiter.row(bytes, nowMs)
+  }
+
+  /** Appends the row as the client may see it. */
+  row(buffer: Buffer, start: number, end: number, out: ByteWriter): void {
+    if (this.bound?.kind !== 'bound' || this.bound.rewriter === null) out.bytes(buffer, start, end)
+    else this.bound.rewriter.rewrite(buffer, start, end, out)
+  }
+
+  /** COPY TO STDOUT began. Null: its data passes untouched. */
+  copyBegins(types: TypeSource, key: Uint8Array): void {
+    if (this.admitted.plan.kind === 'masked') {
+      this.#copy = CopyRewriter.for(
+        this.admitted.plan,
+        this.admitted.analysis,
+        this.admitted.statement.ast,
+        types,
+        key,
+      )
+    }
+  }
+
+  get copy(): CopyRewriter | null {
+    return this.#copy
+  }
+}
+
+/** Compares the server's description with the trace, where the policy has something to protect. */
+export function bindResult(
+  admitted: Admitted,
+  fields: readonly Field[],
+  formats: readonly number[] | null,
+  types: TypeSource,
+  options: Pick<SessionOptions, 'maskKey' | 'detectors'>,
+): BoundPlan {
+  if (!admitted.verify && admitted.plan.kind === 'open') return unmasked
+  const { plan, analysis } = admitted
+  const { maskKey, detectors } = options
+  return bindPlan(plan, analysis, fields, formats, types, maskKey, detectors ?? null)
+}
+
+/** Takes rows from the identity's budget. */
+function spendOf(options: Pick<SessionOptions, 'identity' | 'rowBudgets'>): Spend | null {
+  const { identity, rowBudgets } = options
+  if (rowBudgets === undefined || rowBudgets === null) return null
+  return (budget, nowMs) => rowBudgets.take(identity.subject, budget, 1, nowMs)
+}
+
+export const unmasked: BoundPlan = { kind: 'bound', rewriter: null, maskedColumns: [] }
+
+/** The statement touches a column that is masked for this identity. */
+export function readsMasked(admitted: Admitted): boolean {
+  return admitted.plan.kind === 'masked' || admitted.decision.masks.size > 0
+}

@@ -1,0 +1,362 @@
+/**
+ * The face of `session`: the sans-I/O state machine of one authenticated connection. Bytes of
+ * either side go in; bytes for either side come out at the end of a turn, after the audit took the
+ * turn's records. Everything else is time: while the client's side waits (design, decision 13),
+ * its bytes are kept and the server's side goes on.
+ *
+ *   client bytes ─▶ FrameReader ─▶ Frontend ─▶ toUpstream ─┐
+ *                                    │ expected replies    ├─▶ audit ─▶ sockets
+ *   server bytes ─▶ FrameReader ─▶ Backend ──▶ toClient ───┘
+ */
+import { AssertionError, ProxyError } from '../core/core.ts'
+import type { Refusal } from '../gate/gate.ts'
+import {
+  backendFrameLimits,
+  FrameReader,
+  frontendFrameLimits,
+  frontendTypes,
+} from '../wire/wire.ts'
+import { Backend } from './backend.ts'
+import { Frontend } from './frontend.ts'
+import { reservedPrefix, substituteParse, substituteQuery } from './refusal.ts'
+import { State, type SessionOptions, type Wait } from './state.ts'
+
+export type { CatalogPort, SessionOptions, Wait } from './state.ts'
+export type { Hold, HoldOutcome, HoldPort, HoldRequest } from './hold.ts'
+
+/** What the session asks of whoever owns the sockets. All calls come from inside a turn. */
+export interface SessionOutput {
+  /** Writes to the server; the buffers are the session's no more. */
+  toUpstream(segments: readonly Buffer[]): void
+  /** Writes to the client. */
+  toClient(segments: readonly Buffer[]): void
+  /** The client sent Terminate: close both sides once everything is written. */
+  terminated(): void
+  /** A fault that ends the session. */
+  failed(error: unknown): void
+  /** The client should (not) be read: its bytes would only be kept. */
+  holdClient(held: boolean): void
+}
+
+export class Session {
+  readonly #state: State
+  readonly #frontend: Frontend
+  readonly #backend: Backend
+  readonly #output: SessionOutput
+  readonly #clientFrames: FrameReader
+  readonly #upstreamFrames: FrameReader
+  /** Chunks that came while the client's side waited. */
+  readonly #kept: Buffer[] = []
+  #keptBytes = 0
+  #wait: Wait | null = null
+  /** A cancel request on its way for a result that was stopped. */
+  #cancelling: Promise<void> | null = null
+  /** A frame that waits to be handled again. */
+  #frameWaits = false
+  #ended = false
+
+  constructor(options: SessionOptions, output: SessionOutput) {
+    this.#state = new State(options)
+    this.#output = output
+    this.#frontend = new Frontend(this.#state)
+    this.#backend = new Backend(this.#state, () => {
+      this.#stop()
+    })
+    this.#state.sendNow = () => {
+      this.#flush()
+    }
+    const { frameBytesMax, heldFrameBytesMax } = options.limits
+    this.#clientFrames = new FrameReader({
+      frameBytesMax,
+      limits: frontendFrameLimits(frameBytesMax),
+    })
+    this.#upstreamFrames = new FrameReader({
+      frameBytesMax: heldFrameBytesMax,
+      limits: backendFrameLimits(heldFrameBytesMax),
+    })
+  }
+
+  /** What the client waits for, for the list of sessions; null while it does not wait. */
+  get waiting(): Wait['name'] | null {
+    return this.#wait?.name ?? null
+  }
+
+  /** Nothing is in flight and no transaction is open: the session may be ended politely. */
+  get idle(): boolean {
+    const { queue, transaction, segmentOpen } = this.#state
+    return queue.length === 0 && transaction === 'idle' && !segmentOpen && this.#wait === null
+  }
+
+  get transaction(): State['transaction'] {
+    return this.#state.transaction
+  }
+
+  /** The server has announced the end of the connection itself. */
+  get announcedEnd(): boolean {
+    return this.#state.fatal
+  }
+
+  /** No statement is in flight: its fate cannot be in doubt. */
+  get quiet(): boolean {
+    return this.#state.queue.length === 0
+  }
+
+  /** Bytes of the client. Borrowed until the turn's output was written. */
+  clientBytes(chunk: Buffer): void {
+    if (this.#ended) return
+    if (this.#wait !== null || this.#state.copyPending !== null) {
+      this.#keep(chunk)
+      return
+    }
+    this.#turn(() => {
+      this.#clientFrames.push(chunk)
+      this.#readClient()
+    })
+  }
+
+  /** Bytes of the server. */
+  upstreamBytes(chunk: Buffer): void {
+    if (this.#ended) return
+    this.#turn(() => {
+      this.#upstreamFrames.push(chunk)
+      this.#readUpstream()
+      this.#state.settle()
+    })
+  }
+
+  /** Called once in a while, for what must not wait for bytes: the time limit of a decision. */
+  tick(): void {
+    if (this.#ended || this.#wait !== null) return
+    this.#turn(() => {
+      this.#backend.checkTime()
+    })
+  }
+
+  /** The client asked to cancel: true when a held statement was withdrawn instead of one that runs. */
+  cancelRequested(): boolean {
+    return this.#frontend.withdraw('cancel')
+  }
+
+  /** The client's side is gone. */
+  clientClosed(): void {
+    this.#frontend.withdraw('disconnect')
+    this.#ended = true
+  }
+
+  #keep(chunk: Buffer): void {
+    // A view of a buffer that the socket may use again.
+    this.#kept.push(Buffer.from(chunk))
+    this.#keptBytes += chunk.length
+    if (this.#keptBytes > this.#state.options.limits.heldInputBytesMax)
+      this.#output.holdClient(true)
+  }
+
+  #turn(work: () => void): void {
+    try {
+      work()
+      this.#flush()
+    } catch (error) {
+      this.#fail(error)
+    }
+  }
+
+  #fail(error: unknown): void {
+    if (this.#ended) return
+    this.#ended = true
+    this.#frontend.withdraw('disconnect')
+    this.#output.failed(error)
+  }
+
+  #readClient(): void {
+    const frames = this.#clientFrames
+    if (this.#state.copyPending !== null) {
+      this.#beginWait({ name: 'copy', until: this.#state.copyPending })
+      return
+    }
+    for (;;) {
+      if (!this.#frameWaits) {
+        const found = frames.next()
+        if (found === 'none') {
+          const chunk = this.#kept.shift()
+          if (chunk === undefined) return
+          this.#keptBytes -= chunk.length
+          frames.push(chunk)
+          continue
+        }
+        if (found === 'rest') {
+          this.#state.clientMidFrame = !frames.last
+          this.#state.toUpstream.pass(frames.buffer, frames.start, frames.end)
+          continue
+        }
+        if (found === 'partial') {
+          // Rows of a COPY pass whatever their size; all else is judged whole.
+          if (frames.type !== frontendTypes.CopyData || !this.#state.copyIn) {
+            const chunk = this.#kept.shift()
+            if (chunk === undefined) return
+            this.#keptBytes -= chunk.length
+            frames.push(chunk)
+            continue
+          }
+          frames.takePartial()
+          this.#state.clientMidFrame = true
+          this.#state.toUpstream.pass(frames.buffer, frames.start, frames.end)
+          continue
+        }
+      }
+      this.#frameWaits = false
+      const handled = this.#frontend.handle(frames.type, frames)
+      if (handled === 'terminate') {
+        this.#flush()
+        this.#ended = true
+        this.#output.terminated()
+        return
+      }
+      if (handled !== 'done') {
+        this.#frameWaits = true
+        this.#beginWait(handled)
+        return
+      }
+      if (this.#state.copyPending !== null) {
+        this.#beginWait({ name: 'copy', until: this.#state.copyPending })
+        return
+      }
+    }
+  }
+
+  #beginWait(wait: Wait): void {
+    this.#wait = wait
+    wait.until.then(
+      () => {
+        if (this.#wait === wait) this.#resume()
+      },
+      (error: unknown) => {
+        if (this.#wait !== wait && wait.name !== 'audit') return
+        if (error instanceof AssertionError || wait.name === 'audit') {
+          this.#fail(error)
+          return
+        }
+        // What the judgement needs could not be had: the statement is refused, the session lives.
+        this.#frontend.giveUp(wait.name, error)
+        this.#resume()
+      },
+    )
+  }
+
+  /** The wait is over: what was kept is read on, from the frame that waited. */
+  #resume(): void {
+    if (this.#ended) return
+    this.#wait = null
+    if (this.#cancelling !== null) {
+      // A late cancel must not hit the next statement.
+      this.#beginWait({ name: 'cancel', until: this.#cancelling })
+      return
+    }
+    this.#turn(() => {
+      this.#readClient()
+    })
+    if (this.#keptBytes <= this.#state.options.limits.heldInputBytesMax)
+      this.#output.holdClient(false)
+  }
+
+  #readUpstream(): void {
+    const frames = this.#upstreamFrames
+    for (;;) {
+      const found = frames.next()
+      if (found === 'none') return
+      if (found === 'rest') {
+        this.#backend.pass(frames)
+        if (frames.last) this.#state.upstreamFrameEnded()
+      } else if (found === 'frame') this.#backend.handle(frames.type, frames)
+      else if (this.#backend.passesPartial(frames.type)) {
+        frames.takePartial()
+        this.#state.upstreamMidFrame = true
+        this.#backend.pass(frames)
+      } else return
+    }
+  }
+
+  /** A result must not go on: nothing more is sent until the cancel request has done its work. */
+  #stop(): void {
+    const { options } = this.#state
+    const until = options.cancelUpstream().catch((error: unknown) => {
+      options.onFault(error, 'cancel')
+    })
+    const cancelling = until.finally(() => {
+      if (this.#cancelling === cancelling) this.#cancelling = null
+    })
+    this.#cancelling = cancelling
+    if (this.#wait === null) this.#beginWait({ name: 'cancel', until: cancelling })
+  }
+
+  /** Ends a turn: the audit takes the records, then both sides get their bytes. */
+  #flush(): void {
+    const { toUpstream, toClient } = this.#state
+    if (toUpstream.bytes > 0) {
+      const durable = this.#commit()
+      if (durable !== null) {
+        this.#writeWhen(durable)
+        return
+      }
+      this.#output.toUpstream(toUpstream.take())
+    }
+    const segments = toClient.take()
+    if (segments.length > 0) this.#output.toClient(segments)
+  }
+
+  /** Null when the records are taken; a promise when they will be. */
+  #commit(): Promise<void> | null {
+    const { toUpstream, options } = this.#state
+    try {
+      const durable = options.audit.commit()
+      return durable ?? null
+    } catch (error) {
+      if (!(error instanceof ProxyError)) throw error
+      toUpstream.replaceMarked(({ entry }) => this.#refuseUnrecorded(entry, error))
+      return null
+    }
+  }
+
+  #refuseUnrecorded(entry: Parameters<typeof refusalOf>[0], error: ProxyError): Buffer {
+    const refusal = this.#state.options.gate.refuseFault(error)
+    return refusalOf(entry, refusal)
+  }
+
+  #writeWhen(durable: Promise<void>): void {
+    const { toUpstream, toClient } = this.#state
+    const marked = toUpstream.marks.slice()
+    const segments = toUpstream.take()
+    const answers = toClient.take()
+    const until = durable.then(
+      () => {
+        this.#output.toUpstream(segments)
+        if (answers.length > 0) this.#output.toClient(answers)
+      },
+      (error: unknown) => {
+        if (!(error instanceof ProxyError) || marked.length === 0) throw error
+        throw new ProxyError('audit_unavailable', error.message, { cause: error })
+      },
+    )
+    if (this.#wait === null) this.#beginWait({ name: 'audit', until })
+    else
+      until.catch((error: unknown) => {
+        this.#fail(error)
+      })
+  }
+}
+
+/** Marks the entry as refused and gives what goes upstream in its place. */
+function refusalOf(
+  entry: {
+    kind: string
+    refusal: Refusal | null
+    decisionId: string | null
+    statements: readonly unknown[]
+  },
+  refusal: Refusal,
+): Buffer {
+  entry.refusal = refusal
+  entry.decisionId = null
+  return entry.kind === 'query'
+    ? substituteQuery(refusal)
+    : substituteParse(refusal, `${reservedPrefix}refused`)
+}

@@ -1,0 +1,496 @@
+/**
+ * What both directions of a session share: the expected replies, the names the server knows, the
+ * facts, the bytes to send. Owned by Session; frontend.ts and backend.ts work on it.
+ */
+import type { AuditLog } from '../audit/audit.ts'
+import { ProxyError, type Clock, type Limits } from '../core/core.ts'
+import type { Admitted, Gate, JudgeContext, Refusal } from '../gate/gate.ts'
+import type { RowBudgets, ValueDetectors } from '../masking/masking.ts'
+import type {
+  ApprovalDocument,
+  Estimate,
+  IdentityDocument,
+  SessionDocument,
+  VolatileInputs,
+} from '../policy/policy.ts'
+import type { Catalog } from '../sql/sql.ts'
+import {
+  encodeBind,
+  encodeClose,
+  encodeDescribe,
+  encodeExecute,
+  encodeFlush,
+  encodeNotice,
+  encodeParse,
+  encodeSync,
+  written,
+} from '../wire/wire.ts'
+import { Expected, ExpectedQueue, OwnRequest } from './expected.ts'
+import { Facts } from './facts.ts'
+import type { HoldPort } from './hold.ts'
+import { Outbox } from './outbox.ts'
+import { reservedPrefix } from './refusal.ts'
+import { Namespace, type Portal, type Prepared } from './registry.ts'
+
+/** The catalog of the session's database, kept fresh by somebody else. */
+export interface CatalogPort {
+  current(): Catalog
+  /** Resolves when the catalog is as new as the call. */
+  refresh(reason: string): Promise<void>
+  /** Null where the catalog cannot be older than a moment; else a promise of a check. */
+  recheck(): Promise<void> | null
+  /** What only this session sees: uncommitted DDL and temporary objects. */
+  overlay(query: (texts: readonly string[]) => Promise<readonly (string | null)[][]>): Promise<{
+    readonly catalog: Catalog
+    readonly temporarySchema: string | null
+  }>
+}
+
+export interface SessionOptions {
+  readonly id: string
+  readonly gate: Gate
+  readonly audit: AuditLog
+  readonly limits: Limits
+  readonly clock: Clock
+  readonly catalog: CatalogPort
+  readonly holds: HoldPort | null
+  /** Secret of the masks `hash` and `noise`. */
+  readonly maskKey: Uint8Array
+  /** Rows per identity and window, shared by all sessions of the worker; null counts none. */
+  readonly rowBudgets?: RowBudgets | null
+  /** Look at text that no mask covers; the gate then asks for a check of every result. */
+  readonly detectors?: ValueDetectors | null
+  readonly identity: IdentityDocument
+  readonly clientAddress: string
+  readonly database: string
+  /** Key of the upstream role, as `session.role` in the policy's input. */
+  readonly role: string
+  /** The upstream login. */
+  readonly sessionUser: string
+  readonly locked: ReadonlySet<string>
+  /** ParameterStatus of the upstream's startup. */
+  readonly parameters: ReadonlyMap<string, string>
+  /** Audit members that every record of this session begins with. */
+  readonly members: string
+  /** Ends the statement that runs upstream; resolves when the request's connection has closed. */
+  cancelUpstream(): Promise<void>
+  readonly newDecisionId: () => string
+  /** Something that was waited for failed; the session goes on. */
+  readonly onFault: (error: unknown, wait: string) => void
+}
+
+/** A pause of the client's side until something is known. */
+export interface Wait {
+  readonly name:
+    | 'drain'
+    | 'probe'
+    | 'catalog'
+    | 'overlay'
+    | 'parse'
+    | 'evaluation'
+    | 'hold'
+    | 'describe'
+    | 'copy'
+    | 'estimate'
+    | 'audit'
+    | 'cancel'
+  readonly until: Promise<void>
+}
+
+const flushFrame = written((to) => encodeFlush(to))
+const syncFrame = written((to) => encodeSync(to))
+
+export type Transaction = 'idle' | 'transaction' | 'failed'
+
+export class State {
+  readonly options: SessionOptions
+  readonly queue = new ExpectedQueue()
+  readonly statements: Namespace<Prepared>
+  readonly portals: Namespace<Portal>
+  readonly facts: Facts
+  readonly toClient = new Outbox()
+  readonly toUpstream = new Outbox()
+  transaction: Transaction = 'idle'
+  /** Statements whose origins the server has confirmed: each stands for its own context. */
+  readonly checked = new WeakSet<Admitted>()
+  /** The server has said FATAL: what follows is its close. */
+  fatal = false
+  /** Counts Syncs and Queries: messages of one segment fail together. */
+  segment = 0
+  /** Extended messages went upstream since the last Sync or Query. */
+  segmentOpen = false
+  /** The server ignores everything up to the next Sync. */
+  skipping = false
+  /** The server takes CopyData. */
+  copyIn = false
+  /** Until the server has answered a COPY FROM STDIN: nothing more of the client is looked at. */
+  copyPending: Promise<void> | null = null
+  #copyAnswered: () => void = () => undefined
+  /** The catalog must be read before the next text is judged. */
+  catalogStale = false
+  /** DDL or temporary objects of this session: the overlay must be read. */
+  overlayStale = false
+  overlay: Catalog | null = null
+  temporaryObjects = false
+  /** search_path or role was set inside the open transaction. */
+  pathTouched = false
+  ddlDone = false
+  /** A result was stopped although the statement completed: abort before ReadyForQuery. */
+  abortWith: Refusal | null = null
+  transactionFailed = false
+  approval: ApprovalDocument | null = null
+  /** The server's estimate of the statement that is judged now. */
+  estimate: Estimate | null = null
+  #drained: (() => void)[] = []
+  readonly #contexts = {
+    simple: new Map<string, JudgeContext>(),
+    extended: new Map<string, JudgeContext>(),
+  }
+  #contextVersion = -1
+  #contextCatalog: Catalog | null = null
+  #contextRevision = ''
+
+  constructor(options: SessionOptions) {
+    this.options = options
+    this.statements = new Namespace(options.limits.preparedCountMax)
+    this.portals = new Namespace(options.limits.portalCountMax)
+    this.facts = new Facts({
+      sessionUser: options.sessionUser,
+      parameters: options.parameters,
+      prepared: (name) => this.statements.value(name)?.analysis ?? undefined,
+      cursor: (name) => this.portals.value(name)?.prepared.analysis ?? undefined,
+    })
+  }
+
+  get catalog(): Catalog {
+    return this.overlay ?? this.options.catalog.current()
+  }
+
+  /** The transaction state a policy may rely on. */
+  get knownTransaction(): SessionDocument['transaction'] {
+    if (this.queue.changesTransactionCount > 0) return 'unknown'
+    return this.transaction === 'transaction' ? 'active' : this.transaction
+  }
+
+  /** Everything a judgement of the next statement can depend on. Kept while nothing changes. */
+  context(
+    protocol: 'simple' | 'extended',
+    parameters: VolatileInputs['parameters'] = null,
+  ): JudgeContext {
+    const transaction = this.knownTransaction
+    const catalog = this.catalog
+    const revision = this.options.gate.revision
+    if (this.approval !== null || this.estimate !== null || parameters !== null) {
+      return this.#makeContext(protocol, transaction, catalog, revision, parameters)
+    }
+    if (
+      this.#contextVersion !== this.facts.version ||
+      this.#contextCatalog !== catalog ||
+      this.#contextRevision !== revision
+    ) {
+      this.#contexts.simple.clear()
+      this.#contexts.extended.clear()
+      this.#contextVersion = this.facts.version
+      this.#contextCatalog = catalog
+      this.#contextRevision = revision
+    }
+    const kept = this.#contexts[protocol].get(transaction)
+    if (kept !== undefined) return kept
+    const context = this.#makeContext(protocol, transaction, catalog, revision, null)
+    this.#contexts[protocol].set(transaction, context)
+    return context
+  }
+
+  #makeContext(
+    protocol: 'simple' | 'extended',
+    transaction: SessionDocument['transaction'],
+    catalog: Catalog,
+    revision: string,
+    parameters: VolatileInputs['parameters'],
+  ): JudgeContext {
+    const { identity, database, role, locked, clock, id, clientAddress } = this.options
+    const session: SessionDocument = {
+      database,
+      role,
+      application_name: this.facts.applicationName,
+      transaction,
+      search_path: this.facts.namedPath,
+    }
+    const searchPath = this.facts.searchPath
+    const parts = [
+      revision,
+      protocol,
+      identity,
+      session,
+      searchPath,
+      this.facts.role,
+      this.facts.temporarySchema,
+      catalog.fingerprint,
+      [...locked],
+      this.approval,
+    ]
+    return {
+      key: JSON.stringify(parts),
+      protocol,
+      identity,
+      session,
+      facts: this.facts,
+      catalog,
+      locked,
+      approval: this.approval,
+      volatile: () => ({
+        parameters,
+        nowMs: () => clock.nowMs(),
+        sessionId: id,
+        clientAddress,
+        estimate: this.estimate,
+      }),
+    }
+  }
+
+  /** A refusal of regate's own making. */
+  fault(...details: ConstructorParameters<typeof ProxyError>): Refusal {
+    return this.options.gate.refuseFault(new ProxyError(...details), this.options.newDecisionId())
+  }
+
+  /** Resolves when everything in flight is answered; asks the server to send what it holds back. */
+  drain(): Wait {
+    if (this.segmentOpen) this.toUpstream.add(flushFrame)
+    return {
+      name: 'drain',
+      until: new Promise((resolve) => {
+        this.#drained.push(resolve)
+      }),
+    }
+  }
+
+  /** Called at the end of an upstream turn. */
+  settle(): void {
+    if (this.queue.length > 0 || this.#drained.length === 0) return
+    const waiting = this.#drained
+    this.#drained = []
+    for (const resolve of waiting) resolve()
+  }
+
+  /** COPYs FROM STDIN of the statements in flight that have not begun. */
+  #copiesLeft = 0
+  #copyEntry: Expected | null = null
+
+  /** This many COPYs FROM STDIN went upstream, one after the other. */
+  expectCopy(entry: Expected, count: number): void {
+    this.#copyEntry = entry
+    this.#copiesLeft = count
+    this.#awaitCopy()
+  }
+
+  #awaitCopy(): void {
+    this.copyPending = new Promise((resolve) => {
+      this.#copyAnswered = resolve
+    })
+  }
+
+  /** CopyInResponse; false where no COPY FROM STDIN is due. */
+  copyBegins(): boolean {
+    if (this.copyPending === null || this.#copiesLeft === 0) return false
+    this.#copiesLeft--
+    this.copyIn = true
+    this.#answerCopy()
+    return true
+  }
+
+  /** The client ended its data; the next COPY of the same query string may follow. */
+  copyEnds(): void {
+    this.copyIn = false
+    if (this.#copiesLeft > 0) this.#awaitCopy()
+  }
+
+  /** The statements of this entry are over, well or not. */
+  copyOver(entry: Expected | null): void {
+    if (this.#copyEntry === null || this.#copyEntry !== entry) return
+    this.#copyEntry = null
+    this.#copiesLeft = 0
+    this.copyIn = false
+    this.#answerCopy()
+  }
+
+  /** It was answered: with CopyInResponse, or with anything that ends it. */
+  #answerCopy(): void {
+    if (this.copyPending === null) return
+    this.copyPending = null
+    this.#copyAnswered()
+  }
+
+  /** A message of the client is passed in pieces: nothing of ours may go between them. */
+  clientMidFrame = false
+  /** The same of the server's. */
+  upstreamMidFrame = false
+  readonly #laterNotices: Buffer[] = []
+
+  /** The message that was passed in pieces is whole. */
+  upstreamFrameEnded(): void {
+    this.upstreamMidFrame = false
+    for (const notice of this.#laterNotices.splice(0)) this.toClient.add(notice)
+  }
+
+  /** Gives the client a NoticeResponse of our own. */
+  notify(notice: {
+    readonly message: string
+    readonly detail: string
+    readonly hint: string
+  }): void {
+    const bytes = written((to) =>
+      encodeNotice(to, { severity: 'NOTICE', sqlstate: '00000', ...notice }),
+    )
+    if (this.upstreamMidFrame) this.#laterNotices.push(bytes)
+    else this.toClient.add(bytes)
+  }
+
+  /** Asks the settings that the server does not report; null answers leave them unknown. */
+  probe(): Wait {
+    if (this.queue.length > 0 && !this.segmentOpen) return this.drain()
+    const names = ['search_path', 'role']
+    if (this.facts.reading !== 'pinned')
+      names.push('standard_conforming_strings', 'client_encoding')
+    const request = this.ask(names.map((name) => `SHOW ${name}`))
+    const until = request.outcome.then((outcome) => {
+      if (outcome !== 'done') return
+      for (const [index, name] of names.entries()) {
+        const value = request.rows[index]?.[0]
+        if (value !== undefined && value !== null) this.facts.probed(name, value.toString('utf8'))
+      }
+      if (this.facts.reading === 'unknown') this.facts.settled()
+    })
+    return { name: 'probe', until }
+  }
+
+  /** Reads the catalog, or what only this session sees of it; null when nothing can be read now. */
+  readCatalog(): Wait | null {
+    if (this.transaction === 'failed') return null
+    if (this.catalogStale && !this.overlayStale) {
+      this.catalogStale = false
+      return { name: 'catalog', until: this.options.catalog.refresh('DDL') }
+    }
+    if (this.queue.length > 0) return this.drain()
+    const until = this.options.catalog
+      .overlay(async (texts) => {
+        const request = this.ask(texts)
+        this.sendNow()
+        if ((await request.outcome) !== 'done') {
+          throw new ProxyError('internal', request.error?.message ?? 'the catalog cannot be read')
+        }
+        return request.rows.map((row) => row.map((value) => value?.toString('utf8') ?? null))
+      })
+      .then(({ catalog, temporarySchema }) => {
+        this.overlay = catalog
+        this.overlayStale = false
+        this.catalogStale = false
+        this.facts.knowTemporarySchema(temporarySchema)
+      })
+    return { name: 'overlay', until }
+  }
+
+  /** Writes what is queued, outside a turn. Set by Session. */
+  sendNow: () => void = () => undefined
+
+  /** Asks for the server's own estimate of a statement, with the parameters of its portal. */
+  explain(text: string, portal: Portal | null): OwnRequest {
+    return this.ask([`EXPLAIN (FORMAT JSON) ${text}`], portal)
+  }
+
+  /** A Describe of our own before an Execute whose rows nobody asked about. */
+  describePortal(portal: Portal): void {
+    const entry = this.#own(
+      'describe',
+      written((to) => encodeDescribe(to, 'portal', portal.name)),
+      new OwnRequest(),
+    )
+    entry.portal = portal
+  }
+
+  /**
+   * Runs statements of our own on this connection, under reserved names. Ended by Flush inside a
+   * segment of the client's, else by Sync; never by Query, which would commit an implicit
+   * transaction that the client has open.
+   */
+  ask(texts: readonly string[], portal: Portal | null = null): OwnRequest {
+    const request = new OwnRequest()
+    const name = `${reservedPrefix}own`
+    for (const text of texts) {
+      this.#own(
+        'parse',
+        written((to) => encodeParse(to, { name, text })),
+        request,
+      )
+      this.#own(
+        'bind',
+        written((to) =>
+          encodeBind(to, {
+            portal: name,
+            statement: name,
+            parameters: portal?.parameters ?? [],
+            parameterFormats: portal?.parameterFormats ?? [],
+          }),
+        ),
+        request,
+      )
+      this.#own(
+        'execute',
+        written((to) => encodeExecute(to, name)),
+        request,
+      )
+      this.#own(
+        'close',
+        written((to) => encodeClose(to, 'portal', name)),
+        request,
+      )
+      this.#own(
+        'close',
+        written((to) => encodeClose(to, 'statement', name)),
+        request,
+      )
+    }
+    this.#finishOwn(request)
+    return request
+  }
+
+  /** Asks the server to describe a text without running it. */
+  describeText(text: string): OwnRequest {
+    const request = new OwnRequest()
+    const name = `${reservedPrefix}describe`
+    this.#own(
+      'parse',
+      written((to) => encodeParse(to, { name, text })),
+      request,
+    )
+    this.#own(
+      'describe',
+      written((to) => encodeDescribe(to, 'statement', name)),
+      request,
+    )
+    this.#own(
+      'close',
+      written((to) => encodeClose(to, 'statement', name)),
+      request,
+    )
+    this.#finishOwn(request)
+    return request
+  }
+
+  #own(kind: Expected['kind'], bytes: Buffer, request: OwnRequest): Expected {
+    const entry = new Expected(kind, this.segment)
+    entry.own = request
+    this.toUpstream.add(bytes)
+    this.queue.push(entry)
+    return entry
+  }
+
+  #finishOwn(request: OwnRequest): void {
+    if (this.segmentOpen) {
+      const last = this.queue.tail
+      if (last !== null) last.ownLast = true
+      this.toUpstream.add(flushFrame)
+      return
+    }
+    this.#own('sync', syncFrame, request).ownLast = true
+  }
+}

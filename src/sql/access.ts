@@ -1,0 +1,215 @@
+/**
+ * What a statement touches. `Access` is the public document a policy sees (contract §4; every field
+ * is always there); `Analysis` adds what the gate, the session and the mask plan need.
+ */
+import type { Oid } from './snapshot.ts'
+
+export type Effect =
+  | 'read'
+  | 'write'
+  | 'ddl'
+  | 'dcl'
+  | 'transaction'
+  | 'session'
+  | 'procedure'
+  | 'file'
+  | 'program'
+  | 'lock'
+  | 'notify'
+  | 'maintenance'
+
+export type Use =
+  | 'output'
+  | 'filter'
+  | 'join'
+  | 'group'
+  | 'having'
+  | 'order'
+  | 'distinct'
+  | 'window'
+  | 'set_operation'
+  | 'limit'
+  | 'condition'
+  | 'cardinality'
+  | 'argument'
+  | 'assign'
+  | 'returning'
+
+/** How a thing came into the statement: null is what the client named. */
+export type Through = null | 'view' | 'function' | 'partition' | 'rule' | 'trigger' | 'generated'
+
+export interface RelationAccess {
+  readonly schema: string
+  readonly name: string
+  readonly kind: string
+  /** select, insert, update, delete, truncate, lock, create, alter, drop, … */
+  readonly actions: readonly string[]
+  readonly through: Through
+}
+
+export interface ColumnAccess {
+  readonly schema: string
+  readonly relation: string
+  readonly name: string
+  readonly uses: readonly Use[]
+  readonly through: Through
+}
+
+/** A base column that an output's value comes from. */
+export interface OutputSource {
+  /** Dotted, each part quoted as quote_ident does where needed: public.users.ssn */
+  readonly column: string
+  readonly via: 'direct' | 'derived' | 'count'
+  /** Only of `derived`: everything on the way is total, immutable and without side effect. */
+  readonly total?: boolean
+}
+
+export interface OutputAccess {
+  readonly index: number
+  readonly name: string
+  readonly sources: readonly OutputSource[]
+}
+
+export interface FlowAccess {
+  readonly from: string
+  readonly to: string
+  readonly via: 'direct' | 'derived'
+}
+
+export type FunctionClass =
+  'total' | 'partial' | 'volatile' | 'reads_by_text' | 'file' | 'admin' | 'opaque'
+
+export interface FunctionAccess {
+  readonly schema: string
+  readonly name: string
+  readonly language: string
+  readonly volatility: 'immutable' | 'stable' | 'volatile' | 'unknown'
+  readonly security_definer: boolean
+  readonly class: FunctionClass
+  readonly analysed: boolean
+  /** How it came in: null is what the client called. */
+  readonly through: Through
+}
+
+export interface SettingAccess {
+  /** Lower case; null where the name is not constant. */
+  readonly name: string | null
+  readonly action: 'set' | 'set_local' | 'reset' | 'reset_all' | 'show' | 'discard'
+  /** The constant value, else null. */
+  readonly value: string | null
+  readonly through: Through
+}
+
+export interface Access {
+  readonly complete: boolean
+  /** Why not, one short sentence each. */
+  readonly incomplete: readonly string[]
+  readonly effects: readonly Effect[]
+  readonly relations: readonly RelationAccess[]
+  readonly columns: readonly ColumnAccess[]
+  readonly outputs: readonly OutputAccess[]
+  readonly flows: readonly FlowAccess[]
+  readonly functions: readonly FunctionAccess[]
+  readonly settings: readonly SettingAccess[]
+  /** UPDATE/DELETE/SELECT: has a WHERE (or, for a join, a condition) at the top of the statement. */
+  readonly filtered: boolean
+  /** Has a LIMIT or FETCH FIRST. */
+  readonly limited: boolean
+}
+
+/** A column as the server names it in RowDescription. */
+export interface Origin {
+  readonly relation: Oid
+  readonly attribute: number
+}
+
+/** One output column, for the mask plan. Parallel to `access.outputs`. */
+export interface OutputTrace {
+  readonly name: string
+  readonly sources: readonly OutputSource[]
+  /** Every origin that the server may report for this output besides 0: bases, views, partitions. */
+  readonly origins: readonly Origin[]
+  /** The trace is incomplete: the value may hold any column the statement could reach. */
+  readonly opaque: boolean
+}
+
+/** What a statement does to the session when it succeeds: kept by the session's registry. */
+export type SessionEffect =
+  | { readonly kind: 'begin' | 'commit' | 'rollback'; readonly chain: boolean }
+  | { readonly kind: 'savepoint' | 'release' | 'rollback_to'; readonly name: string }
+  | { readonly kind: 'prepare_transaction' }
+  | { readonly kind: 'prepare'; readonly name: string; readonly analysis: Analysis }
+  | { readonly kind: 'execute'; readonly name: string }
+  /** `name` null is ALL. */
+  | { readonly kind: 'deallocate'; readonly name: string | null }
+  | {
+      readonly kind: 'declare'
+      readonly name: string
+      readonly hold: boolean
+      readonly binary: boolean
+      readonly analysis: Analysis
+    }
+  | { readonly kind: 'fetch'; readonly name: string }
+  | { readonly kind: 'close'; readonly name: string | null }
+  | { readonly kind: 'discard'; readonly target: 'all' | 'plans' | 'sequences' | 'temp' }
+  | {
+      readonly kind: 'set'
+      readonly name: string
+      readonly value: string | null
+      readonly local: boolean
+    }
+  | { readonly kind: 'reset'; readonly name: string | null }
+  | { readonly kind: 'copy_in' | 'copy_out' }
+  | { readonly kind: 'explain' }
+
+/** The analysis of one statement. Immutable and shared by caches. */
+export interface Analysis {
+  /** The statement's node in lower case without `Stmt`. */
+  readonly kind: string
+  readonly access: Access
+  /** Null where the statement returns no rows by its kind. */
+  readonly outputs: readonly OutputTrace[] | null
+  readonly sessionEffects: readonly SessionEffect[]
+  /** A setting that decides how SQL is read, or search_path or role, may change in a way the text does not show: probe before the next text. */
+  readonly mayChangeSettings: boolean
+  /** DDL: the catalog (the session's overlay inside a transaction) must be read again. */
+  readonly changesCatalog: boolean
+  /** Writes data or has an effect that a cancelled read cannot undo (contract, decision 8). */
+  readonly writes: boolean
+  /** A name was looked up and not found: a newer catalog could change the answer. */
+  readonly unresolved: readonly string[]
+  /** Depends on search_path, temp schema, prepared statements or cursors of the session. */
+  readonly dependsOnSession: boolean
+  /** Rough memory use, for the cache. */
+  readonly bytes: number
+}
+
+/** What the analysis may know of the session. All synchronous, all of the moment. */
+export interface SessionFacts {
+  /** Schemas in the order the server searches them ($user expanded, pg_catalog and pg_temp as implied), or unknown. */
+  readonly searchPath: readonly string[] | 'unknown'
+  /** current_user upstream. */
+  readonly role: string
+  /** The session's pg_temp_N, null while it has none. */
+  readonly temporarySchema: string | null
+  /** The analysis behind PREPARE name or a Parse of that name. */
+  prepared(name: string): Analysis | undefined
+  /** The analysis behind a cursor or portal. */
+  cursor(name: string): Analysis | undefined
+}
+
+/** One statement of a query string as the parser gave it. */
+export interface ParsedStatement {
+  /** This statement's own text, without the separator. */
+  readonly text: string
+  /** Raw JSON of the statement's tree, `{"SelectStmt":{…}}`: bytes, to be spliced into the policy's input. */
+  readonly astJson: string
+  /** The same tree, parsed. Lazily made; shared, never changed. */
+  readonly ast: SyntaxNode
+  readonly kind: string
+  readonly index: number
+  readonly count: number
+}
+
+/** A node of libpg_query's JSON: `{ "SelectStmt": { … } }`. */
+export type SyntaxNode = { readonly [tag: string]: unknown }

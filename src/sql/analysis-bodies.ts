@@ -1,0 +1,449 @@
+/**
+ * Bodies that run without being in the statement: views, generated columns, SQL and PL/pgSQL
+ * functions. Each is analysed once per catalog and kept; a statement that uses one absorbs what it
+ * recorded, marked with how it came in.
+ *
+ * Invariants: a body that does not parse or cannot be followed is opaque and makes the statement
+ * incomplete; recursion ends at the second entry. Definitions come from the catalog loader with
+ * every name qualified (its search_path is pg_catalog, pg_temp).
+ */
+import type { Node } from '@pgsql/types'
+import type { Through } from './access.ts'
+import type { Body } from './analysis-names.ts'
+import { Recorder } from './analysis-recorder.ts'
+import { isExhausted, type CallShape, type Context, type QueryShape } from './analysis-context.ts'
+import type { CatalogFunction } from './catalog.ts'
+import { dynamicBody, everythingRead } from './analysis-plpgsql.ts'
+import { outputNames } from './expression-calls.ts'
+import { rowFields } from './expression-columns.ts'
+import { remember } from './expression-operators.ts'
+import {
+  columnValue,
+  derive,
+  opaqueValue,
+  plain,
+  substitute,
+  throughValue,
+  unionOrigins,
+  withSources,
+  type Field,
+  type Source,
+  type Value,
+} from './lineage.ts'
+import { fieldOf, Scope } from './scope.ts'
+import type { FunctionRow, RelationRow, TypeRow } from './snapshot.ts'
+
+/** A context for a body of its own: its own recorder, path and recursion guard. */
+export function bodyContext(
+  oid: number,
+  path: readonly string[] | 'unknown',
+  context: Context,
+  runtimePath = context.runtimePath,
+): Context {
+  return {
+    ...context,
+    recorder: new Recorder(),
+    path,
+    pathText: pathKey(path),
+    runtimePath,
+    active: new Set([...context.active, oid]),
+    // A body is the same however deep the statement is that uses it first.
+    depth: { value: 0 },
+    lastScalarName: { value: null },
+  }
+}
+
+/** Where names of a definition from the catalog loader are looked up. */
+export function definitionPath(context: Context): readonly string[] {
+  const temporary = context.facts.temporarySchema
+  return temporary === null ? ['pg_catalog'] : ['pg_catalog', temporary]
+}
+
+/** The statements of a text as trees; null where it does not parse. */
+export function parseTrees(text: string, context: Context): readonly Node[] | null {
+  const statements = context.tools.parse(text)
+  return statements === null ? null : statements.map((statement) => statement.ast as Node)
+}
+
+/** An expression of the catalog (default, check, generated) as a tree. */
+export function parseExpression(text: string, context: Context): Node | null {
+  const [statement] = parseTrees(`SELECT ${text}`, context) ?? []
+  if (statement === undefined || !('SelectStmt' in statement)) return null
+  const target = statement.SelectStmt.targetList?.[0]
+  return target !== undefined && 'ResTarget' in target ? (target.ResTarget.val ?? null) : null
+}
+
+/**
+ * Takes over what a body recorded, without its outputs: what reaches the statement through a value
+ * is recorded where that value is used.
+ */
+export function absorbBody(
+  body: Body,
+  through: Through,
+  parameters: readonly Value[],
+  context: Context,
+): void {
+  context.recorder.absorb(body.recorder, through, parameters)
+}
+
+// Views
+
+/** The columns of a view, each with itself and what it is defined from as sources. */
+export function viewFields(relation: RelationRow, context: Context): readonly Field[] {
+  const key = `${relation.oid} ${pathKey(context.runtimePath)}`
+  let body = context.names.views.get(key)
+  if (body === undefined) {
+    if (context.active.has(relation.oid)) {
+      context.recursed.add(relation.oid)
+      context.recorder.fail(`view ${relation.schema}.${relation.name} reads itself`)
+      return relation.columns.map((row) => ({ name: row.name, value: opaqueValue }))
+    }
+    body = analyseView(relation, context)
+    if (!isCutShort(context)) remember(context.names.views, key, body, bodiesMax)
+  }
+  if (relation.kind === 'materialized_view') absorbLineage(body, context)
+  else absorbBody(body, 'view', [], context)
+  return body.fields
+}
+
+function analyseView(relation: RelationRow, context: Context): Body {
+  const own = bodyContext(relation.oid, definitionPath(context), context)
+  const [tree] = parseTrees(relation.definition ?? '', own) ?? []
+  let shape: QueryShape | null = null
+  if (tree !== undefined && 'SelectStmt' in tree) {
+    shape = own.passes.query(tree.SelectStmt, null, own)
+  }
+  if (shape === null || shape.open || shape.fields.length < relation.columns.length) {
+    own.recorder.fail(`the definition of ${relation.schema}.${relation.name} cannot be followed`)
+  }
+  const stored = relation.kind === 'materialized_view'
+  const fields = relation.columns.map((row, index) => {
+    const column = context.names.column(relation, row)
+    const direct = columnValue(column, row)
+    const value = shape?.fields[index]?.value ?? opaqueValue
+    return { name: row.name, value: viewColumn(direct, value, stored) }
+  })
+  own.recorder.dropOutputs()
+  return { recorder: own.recorder, fields, open: false }
+}
+
+/** What a materialized view holds was computed when it was refreshed: reading it is total. */
+function viewColumn(direct: Value, value: Value, stored: boolean): Value {
+  const sources: readonly Source[] = throughValue(value, 'view').sources.map((source) =>
+    stored && !source.total ? { ...source, total: true } : source,
+  )
+  return {
+    ...withSources(direct, sources),
+    origins: unionOrigins(direct.origins, value.origins),
+    fields: value.fields,
+    opaque: value.opaque,
+    total: stored || value.total,
+  }
+}
+
+/** A materialized view is not computed by reading it: only what it was made from is of interest. */
+function absorbLineage(body: Body, context: Context): void {
+  for (const relation of body.recorder.relations.keys()) {
+    context.recorder.relation(relation, 'select', 'view')
+  }
+  for (const reason of body.recorder.incomplete) context.recorder.fail(reason)
+}
+
+// Tables
+
+/** The columns of a table; a generated one comes from what its expression reads. */
+export function tableFields(relation: RelationRow, context: Context): readonly Field[] {
+  const known = context.names.tables.get(relation)
+  if (known !== undefined) return known
+  const plainFields = relation.columns.map((row) => ({
+    name: row.name,
+    value: columnValue(context.names.column(relation, row), row),
+  }))
+  const fields = plainFields.map((field, index) => {
+    const generated = relation.columns[index]?.generated ?? null
+    if (generated === null) return field
+    return {
+      name: field.name,
+      value: generatedValue(field.value, generated, plainFields, relation, context),
+    }
+  })
+  const shown = relation.kind === 'toast' ? storedFields(fields, relation, context) : fields
+  context.names.tables.set(relation, shown)
+  return shown
+}
+
+/** A toast table holds pieces of its owner's values, whichever column they are of. */
+function storedFields(
+  fields: readonly Field[],
+  relation: RelationRow,
+  context: Context,
+): readonly Field[] {
+  const owner = context.catalog.relationByOid(relation.owner ?? 0)
+  if (owner === null) return fields
+  const values = owner.columns.map((row) => columnValue(context.names.column(owner, row), row))
+  const { sources } = throughValue(derive(values, true, 0), 'partition')
+  return fields.map((field) => ({ name: field.name, value: withSources(field.value, sources) }))
+}
+
+function generatedValue(
+  direct: Value,
+  text: string,
+  fields: readonly Field[],
+  relation: RelationRow,
+  context: Context,
+): Value {
+  const own = bodyContext(relation.oid, definitionPath(context), context)
+  const tree = parseExpression(text, own)
+  if (tree === null) return { ...direct, opaque: true }
+  const item = {
+    name: relation.name,
+    relation: null,
+    system: null,
+    fields,
+    rowType: relation.rowType,
+    open: false,
+    relationVisible: true,
+    columnsVisible: true,
+  }
+  const value = own.passes.expression(tree, new Scope(null, [item]), own)
+  const derived = throughValue(derive([value], value.total, direct.type), 'generated')
+  // Before 18 every generated column is stored: reading it computes nothing.
+  const stored = context.catalog.majorVersion < 18
+  const sources = derived.sources.map((source) => (stored ? { ...source, total: true } : source))
+  return {
+    ...withSources(direct, sources),
+    opaque: value.opaque || own.recorder.incomplete.size > 0,
+    total: stored || value.total,
+  }
+}
+
+// Domains
+
+/** Takes over what the checks of a domain (and of those it is over) touch. */
+export function domainChecks(type: number, context: Context): void {
+  let row = context.catalog.type(type)
+  for (let depth = 0; row !== null && row.kind === 'domain' && depth < 32; depth += 1) {
+    if (row.checks.length > 0) absorbBody(domainBody(row, context), 'generated', [], context)
+    row = context.catalog.type(row.base)
+  }
+}
+
+function domainBody(row: TypeRow, context: Context): Body {
+  const key = `domain ${row.oid} ${pathKey(context.runtimePath)}`
+  const known = context.names.writes.get(key)
+  if (known !== undefined) return known
+  const own = bodyContext(row.oid, definitionPath(context), context)
+  const field = { name: 'value', value: plain(row.base) }
+  const scope = new Scope(null, [
+    {
+      ...{ name: '', relation: null, system: null, fields: [field], rowType: 0, open: false },
+      ...{ relationVisible: false, columnsVisible: true },
+    },
+  ])
+  if (!context.active.has(row.oid)) {
+    for (const text of row.checks) {
+      const tree = parseExpression(text, own)
+      if (tree === null) own.recorder.fail(`a check of domain ${row.name} does not parse`)
+      else own.passes.expression(tree, scope, own)
+    }
+  }
+  const body: Body = { recorder: own.recorder, fields: [], open: false }
+  return isCutShort(context) || context.active.has(row.oid)
+    ? body
+    : remember(context.names.writes, key, body, bodiesMax)
+}
+
+// Functions
+
+/** The call of a user's function: its body's value with the arguments put in. */
+export function functionBody(
+  called: CatalogFunction,
+  args: readonly Value[],
+  context: Context,
+): CallShape {
+  const row = called.row
+  if (row === null || row.kind === 'aggregate' || row.body === null) return notAnalysed
+  if (row.language !== 'sql' && row.language !== 'plpgsql') return notAnalysed
+  if (context.active.has(row.oid)) {
+    // What the function reads is added to its value when its body has been analysed.
+    context.recursed.add(row.oid)
+    return { value: derive(args, false, called.returnType), analysed: true }
+  }
+  const path = functionPath(row, context)
+  const key = `${row.oid} ${pathKey(path)}`
+  let body = context.names.functions.get(key)
+  if (body === undefined) {
+    body = recursive(analyseFunction(called, row, path, context), row.oid, context)
+    if (!isCutShort(context)) remember(context.names.functions, key, body, bodiesMax)
+  }
+  absorbBody(body, 'function', args, context)
+  const value = throughValue(resultValue(called, body, context), 'function')
+  return { value: substitute(value, args), analysed: body.recorder.incomplete.size === 0 }
+}
+
+/** Bodies kept for one catalog. */
+const bodiesMax = 5_000
+
+/** Something that is still being analysed was called, or time ran out: this is not all. */
+export function isCutShort(context: Context): boolean {
+  if (isExhausted(context)) return true
+  for (const oid of context.recursed) if (context.active.has(oid)) return true
+  return false
+}
+
+/** A function that calls itself may give whatever it reads. */
+function recursive(body: Body, oid: number, context: Context): Body {
+  if (!context.recursed.delete(oid)) return body
+  const { sources } = everythingRead(body.recorder)
+  const fields = body.fields.map((field) => ({
+    name: field.name,
+    value: { ...withSources(field.value, sources), total: false },
+  }))
+  return { ...body, fields }
+}
+
+const notAnalysed: CallShape = { value: opaqueValue, analysed: false }
+
+/** Where names in a function's body are looked up. */
+function functionPath(row: FunctionRow, context: Context): readonly string[] | 'unknown' {
+  return row.bodyIsParsed ? definitionPath(context) : runtime(row, context)
+}
+
+/** A function's own SET search_path decides; without it the caller's counts. */
+function runtime(row: FunctionRow, context: Context): readonly string[] | 'unknown' {
+  const setting = row.settings.find((one) => one.startsWith('search_path='))
+  if (setting === undefined) return context.runtimePath
+  const names = setting
+    .slice('search_path='.length)
+    .split(',')
+    .map((name) => name.trim().replaceAll('"', ''))
+    .filter((name) => name !== '')
+    .map((name) => (name === 'pg_temp' ? (context.facts.temporarySchema ?? name) : name))
+  return names.includes('pg_catalog') ? names : ['pg_catalog', ...names]
+}
+
+/** A search_path as part of a key. */
+export function pathKey(path: readonly string[] | 'unknown'): string {
+  return path === 'unknown' ? '?' : path.join('\u0001')
+}
+
+function analyseFunction(
+  called: CatalogFunction,
+  row: FunctionRow,
+  path: readonly string[] | 'unknown',
+  context: Context,
+): Body {
+  const own = bodyContext(row.oid, path, context, row.bodyIsParsed ? runtime(row, context) : path)
+  const parameters = context.names.parameters(row.argumentTypes)
+  if (row.language === 'plpgsql') return dynamicBody(row, parameters, own)
+  const scope = new Scope(null, [], null, parameterNames(row, parameters, own), parameters)
+  const trees = bodyTrees(row, own)
+  if (trees === null) {
+    own.recorder.fail(`the body of function ${called.schema}.${called.name} does not parse`)
+    return { recorder: own.recorder, fields: [], open: true }
+  }
+  let shape: QueryShape | null = null
+  for (const tree of trees) shape = own.passes.statement(tree, scope, own)
+  return { recorder: own.recorder, fields: shape?.fields ?? [], open: shape?.open ?? false }
+}
+
+/** The statements of an SQL function, in either way of writing its body. */
+function bodyTrees(row: FunctionRow, context: Context): readonly Node[] | null {
+  if (!row.bodyIsParsed) return parseTrees(row.body ?? '', context)
+  const text = `CREATE FUNCTION f() RETURNS record LANGUAGE sql ${row.body ?? ''}`
+  const [tree] = parseTrees(text, context) ?? []
+  if (tree === undefined || !('CreateFunctionStmt' in tree)) return null
+  return sqlBodyTrees(tree.CreateFunctionStmt.sql_body)
+}
+
+/** `RETURN expression` or `BEGIN ATOMIC …; END` as statements. */
+export function sqlBodyTrees(body: Node | undefined): readonly Node[] | null {
+  if (body === undefined) return null
+  if ('ReturnStmt' in body) {
+    const val = body.ReturnStmt.returnval
+    const target: Node = { ResTarget: val === undefined ? {} : { val } }
+    return [{ SelectStmt: { targetList: [target], op: 'SETOP_NONE' } }]
+  }
+  if (!('List' in body)) return null
+  const trees: Node[] = []
+  for (const part of body.List.items ?? []) {
+    const inner = sqlBodyTrees(part)
+    if (inner === null) trees.push(part)
+    else trees.push(...inner)
+  }
+  return trees
+}
+
+/** Parameters by name, alone or after the function's name; columns come first. */
+export function parameterNames(
+  row: Pick<FunctionRow, 'name' | 'arguments'>,
+  parameters: readonly Value[],
+  context: Context,
+): (names: readonly string[]) => Value | null {
+  const byName = new Map<string, Value>()
+  let index = 0
+  for (const argument of row.arguments) {
+    if (argument.mode === 'out' || argument.mode === 'table') continue
+    const value = parameters[index]
+    index += 1
+    if (value !== undefined && argument.name !== '') byName.set(argument.name, value)
+  }
+  return (names) => {
+    const own = names[0] === row.name && names.length > 1 ? names.slice(1) : names
+    const value = byName.get(own[0] ?? '')
+    if (value === undefined) return null
+    if (own.length === 1) return value
+    const fields = rowFields(value, context)
+    return fields === null ? null : fieldOf(fields, own[1] ?? '')
+  }
+}
+
+function resultValue(called: CatalogFunction, body: Body, context: Context): Value {
+  const [first] = body.fields
+  const whole = (opaque: boolean): Value => ({
+    ...derive(
+      body.fields.map((field) => field.value),
+      false,
+      called.returnType,
+    ),
+    opaque,
+  })
+  if (body.open) return whole(true)
+  const total = isTotalBody(body)
+  const names = resultNames(called, context)
+  if (names === null) {
+    if (first === undefined) return { ...derive([], total, called.returnType), total }
+    return { ...first.value, type: called.returnType, total: total && first.value.total }
+  }
+  let fields: readonly Field[] = body.fields
+  if (fields.length !== names.length) {
+    const inner =
+      first !== undefined && fields.length === 1 ? rowFields(first.value, context) : null
+    if (inner === null || inner.length !== names.length) {
+      const value = whole(false)
+      return { ...value, fields: names.map((name) => ({ name, value })) }
+    }
+    fields = inner
+  }
+  const renamed = names.map((name, index) => ({ name, value: fields[index]?.value ?? opaqueValue }))
+  return { ...whole(false), total, fields: renamed }
+}
+
+/** Names of the columns that a function gives; null where it gives a single value. */
+function resultNames(called: CatalogFunction, context: Context): readonly string[] | null {
+  if (called.outputs.length > 0) {
+    if (called.outputs.length === 1 && !called.returnsSet) return null
+    return outputNames(called)
+  }
+  const columns = context.names.compositeColumns(called.returnType)
+  return columns === null ? null : columns.map((column) => column.name)
+}
+
+/** Everything the body does is total, and it does nothing but read. */
+function isTotalBody(body: Body): boolean {
+  for (const effect of body.recorder.effects) if (effect !== 'read') return false
+  for (const access of body.recorder.functions.values()) {
+    if (access.class !== 'total') return false
+  }
+  return body.recorder.incomplete.size === 0 && body.fields.every((field) => field.value.total)
+}

@@ -1,0 +1,154 @@
+/**
+ * Bodies in PL/pgSQL: functions, trigger functions, DO blocks. Their static statements are analysed
+ * one by one; variables are not followed one by one, so whatever the body reads may be in its
+ * result. Dynamic EXECUTE, or a body that does not compile, makes it incomplete.
+ */
+import type { Body } from './analysis-names.ts'
+import type { Context } from './analysis-context.ts'
+import type { Recorder } from './analysis-recorder.ts'
+import { rowFields } from './expression-columns.ts'
+import { resolveType } from './expression-operators.ts'
+import { derive, opaqueValue, unionSources, type Source, type Value } from './lineage.ts'
+import { fieldOf, Scope } from './scope.ts'
+import type { FunctionRow } from './snapshot.ts'
+
+/** The body of a PL/pgSQL function: everything it reads may be in what it gives. */
+export function dynamicBody(
+  row: FunctionRow,
+  parameters: readonly Value[],
+  context: Context,
+): Body {
+  const text = `CREATE FUNCTION f(${argumentList(row, context)}) RETURNS ${returnWord(row, context)} AS ${quoted(row.body ?? '')} LANGUAGE plpgsql`
+  analyseBody(text, `function ${row.schema}.${row.name}`, parameters, context)
+  const value = everythingRead(context.recorder)
+  const columns = row.arguments.filter((one) => one.mode !== 'in' && one.mode !== 'variadic')
+  if (columns.length > 1) {
+    const fields = columns.map((one) => ({ name: one.name, value: { ...value, type: one.type } }))
+    return { recorder: context.recorder, fields, open: false }
+  }
+  const composite = context.names.compositeColumns(row.returnType)
+  if (composite !== null) {
+    const fields = composite.map((column) => ({
+      name: column.name,
+      value: { ...value, type: column.type },
+    }))
+    return { recorder: context.recorder, fields, open: false }
+  }
+  return { recorder: context.recorder, fields: [{ name: row.name, value }], open: false }
+}
+
+/** A DO block: the text of the whole statement. */
+export function doBody(text: string, context: Context): void {
+  analyseBody(text, 'DO', [], context)
+}
+
+/** Assigning to a variable of a domain runs its checks. */
+function declaredType(type: string, context: Context): void {
+  const [parsed] = context.tools.parse(`SELECT NULL::${type}`) ?? []
+  // `record`, `table.column%TYPE` and cursors are no types of SQL.
+  if (parsed === undefined) return
+  const node = parsed.ast as Parameters<Context['passes']['statement']>[0]
+  if (!('SelectStmt' in node)) return
+  const target = node.SelectStmt.targetList?.[0]
+  if (target === undefined || !('ResTarget' in target)) return
+  const value = target.ResTarget.val
+  if (value === undefined || !('TypeCast' in value)) return
+  context.passes.domain(resolveType(value.TypeCast.typeName, context).type, context)
+}
+
+/** Variables that nobody declares. */
+const implicitVariables = [
+  ...['found', 'new', 'old', 'sqlstate', 'sqlerrm'],
+  ...['tg_name', 'tg_when', 'tg_level', 'tg_op', 'tg_relid', 'tg_relname', 'tg_table_name'],
+  ...['tg_table_schema', 'tg_nargs', 'tg_argv', 'tg_event', 'tg_tag'],
+]
+
+function analyseBody(
+  text: string,
+  what: string,
+  parameters: readonly Value[],
+  context: Context,
+): void {
+  const body = context.tools.parsePlpgsql(text)
+  if (body === null) {
+    context.recorder.fail(`the body of ${what} cannot be followed`)
+    return
+  }
+  if (body.dynamic) {
+    context.recorder.fail(`${what} runs SQL that it makes itself`)
+    context.recorder.mayChangeSettings = true
+  }
+  const local: Value = { ...opaqueLocal(parameters), opaque: false }
+  for (const type of body.types) declaredType(type, context)
+  const known = new Set([...body.variables, ...implicitVariables])
+  const variables = (names: readonly string[]): Value | null => {
+    // `name`, `record.field`, `label.name`, `label.record.field`.
+    if (!known.has(names[0] ?? '') && !(names.length > 1 && known.has(names[1] ?? ''))) return null
+    const fields = names.length > 1 ? rowFields(local, context) : null
+    return fields === null ? local : (fieldOf(fields, names.at(-1) ?? '') ?? local)
+  }
+  const scope = new Scope(null, [], null, variables, parameters)
+  for (const statement of body.statements) {
+    const parsed = context.tools.parse(statement)
+    if (parsed === null) {
+      context.recorder.fail(`a statement of ${what} does not parse`)
+      continue
+    }
+    for (const one of parsed) {
+      const node = one.ast as Parameters<Context['passes']['statement']>[0]
+      context.passes.statement(node, scope, context)
+    }
+  }
+}
+
+/** A variable may hold any argument, and with that anything the body has read. */
+function opaqueLocal(parameters: readonly Value[]): Value {
+  return { ...opaqueValue, ...derive(parameters, false, 0), type: 0 }
+}
+
+/** A value that may hold anything that a body reads. */
+export function everythingRead(recorder: Recorder): Value {
+  let sources: readonly Source[] = []
+  for (const [column, uses] of recorder.columns) {
+    const through = uses[0] === -1 ? 'view' : null
+    sources = unionSources(sources, [{ column, via: 'derived', total: false, through }])
+  }
+  return { ...derive([], false, 0), sources, total: false }
+}
+
+function quoted(body: string): string {
+  let tag = '$body$'
+  while (body.includes(tag)) tag = `$b${tag.slice(1)}`
+  return `${tag}${body}${tag}`
+}
+
+function typeWord(oid: number, context: Context): string {
+  const row = context.catalog.type(oid)
+  if (row === null) return 'text'
+  return `${quote(row.schema)}.${quote(row.name)}`
+}
+
+function quote(name: string): string {
+  return `"${name.replaceAll('"', '""')}"`
+}
+
+const modeWords = { in: '', out: 'OUT ', inout: 'INOUT ', variadic: 'VARIADIC ', table: 'OUT ' }
+
+function argumentList(row: FunctionRow, context: Context): string {
+  const list =
+    row.arguments.length > 0
+      ? row.arguments
+      : row.argumentTypes.map((type) => ({ name: '', mode: 'in' as const, type }))
+  return list
+    .map((one) => {
+      const name = one.name === '' ? '' : `${quote(one.name)} `
+      return `${modeWords[one.mode]}${name}${typeWord(one.type, context)}`
+    })
+    .join(', ')
+}
+
+/** What stands behind RETURNS; OUT columns decide by themselves, so a record will do. */
+function returnWord(row: FunctionRow, context: Context): string {
+  const word = typeWord(row.returnType, context)
+  return row.returnsSet ? `SETOF ${word}` : word
+}

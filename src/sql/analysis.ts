@@ -1,0 +1,169 @@
+/**
+ * What a statement touches: the entry to the analysis. Pure and synchronous: the tree, the catalog
+ * and the session's facts in, an Analysis out.
+ *
+ * Invariants: it never throws; what it does not know is in `access.incomplete`; an incomplete
+ * analysis has opaque outputs whose sources are every column within reach.
+ */
+import type { Node, RangeVar, SelectStmt } from '@pgsql/types'
+import type { Analysis, ParsedStatement, SessionFacts } from './access.ts'
+import { domainChecks, functionBody, pathKey, tableFields, viewFields } from './analysis-bodies.ts'
+import type { AnalysisTools, Context, Passes, QueryShape } from './analysis-context.ts'
+import { tagOf } from './analysis-context.ts'
+import { namesOf } from './analysis-names.ts'
+import { Recorder } from './analysis-recorder.ts'
+import { buildAnalysis, type StatementFacts } from './analysis-result.ts'
+import { query } from './analysis-select.ts'
+import { insert, merge, remove, update } from './analysis-writes.ts'
+import type { Catalog } from './catalog.ts'
+import { callFunction } from './expression-calls.ts'
+import { expression } from './expression.ts'
+import { fromClause } from './scope-from.ts'
+import { Scope } from './scope.ts'
+import { selectInto } from './utility-create.ts'
+import { utility } from './utility.ts'
+
+const passes: Passes = {
+  query,
+  statement,
+  expression,
+  callFunction,
+  from: fromClause,
+  view: viewFields,
+  table: tableFields,
+  domain: domainChecks,
+  functionBody,
+  utility,
+  inner: analyseNode,
+}
+
+function statement(node: Node, parent: Scope | null, context: Context): QueryShape | null {
+  if ('SelectStmt' in node) {
+    const shape = query(node.SelectStmt, parent, context)
+    const into = intoTarget(node.SelectStmt)
+    return into === undefined ? shape : selectInto(into, shape, context)
+  }
+  if ('InsertStmt' in node) return insert(node.InsertStmt, parent, context)
+  if ('UpdateStmt' in node) return update(node.UpdateStmt, parent, context)
+  if ('DeleteStmt' in node) return remove(node.DeleteStmt, parent, context)
+  if ('MergeStmt' in node) return merge(node.MergeStmt, parent, context)
+  if ('ReturnStmt' in node || 'PLAssignStmt' in node) return assignment(node, parent, context)
+  return context.passes.utility(node, context)
+}
+
+/** RETURN of an SQL body, `variable := expression` of PL/pgSQL. */
+function assignment(
+  node: Extract<Node, { ReturnStmt: unknown }> | Extract<Node, { PLAssignStmt: unknown }>,
+  parent: Scope | null,
+  context: Context,
+): QueryShape | null {
+  if ('PLAssignStmt' in node) {
+    const select = node.PLAssignStmt.val
+    return select === undefined ? null : query(select, parent, context)
+  }
+  const value = expression(node.ReturnStmt.returnval, new Scope(parent), context)
+  context.recorder.use(value, 'output')
+  return { fields: [{ name: 'return', value }], open: false }
+}
+
+/** SELECT … INTO stands in the first arm of a set operation. */
+function intoTarget(node: SelectStmt): RangeVar | undefined {
+  let select = node
+  while (select.larg !== undefined) select = select.larg
+  return select.intoClause?.rel
+}
+
+/**
+ * Analyses one statement.
+ * @param parsed a statement of the parser; its tree is read, not changed.
+ * @param tools parsers for the bodies of views and functions.
+ */
+export function analyse(
+  parsed: ParsedStatement,
+  catalog: Catalog,
+  facts: SessionFacts,
+  tools: AnalysisTools,
+): Analysis {
+  const context: Context = {
+    catalog,
+    names: namesOf(catalog),
+    facts,
+    tools,
+    recorder: new Recorder(),
+    passes,
+    path: facts.searchPath,
+    pathText: pathKey(facts.searchPath),
+    runtimePath: facts.searchPath,
+    active: new Set(),
+    recursed: new Set(),
+    steps: { value: 0 },
+    depth: { value: 0 },
+    lastScalarName: { value: null },
+    text: parsed.text,
+  }
+  return analyseNode(parsed.ast as Node, parsed.kind, context)
+}
+
+/** The analysis of a statement, or of one inside another (PREPARE, DECLARE). */
+function analyseNode(node: Node, kind: string, outer: Context): Analysis {
+  const context: Context = { ...outer, recorder: new Recorder() }
+  const depth = context.depth.value
+  let shape: QueryShape | null = null
+  try {
+    shape = statement(node, null, context)
+  } catch (error) {
+    // Trees that are too deep for the stack, and nothing else, end here on purpose; a fault of the
+    // analysis itself must refuse the statement, too, instead of ending the connection.
+    const reason = error instanceof RangeError ? 'is nested too deeply' : 'has an unexpected form'
+    context.recorder.fail(`the statement ${reason} to be followed`)
+    shape = { fields: [], open: true }
+  }
+  context.depth.value = depth
+  return buildAnalysis(kind, shape, statementFacts(node), context)
+}
+
+function statementFacts(node: Node): StatementFacts {
+  const select = 'SelectStmt' in node ? node.SelectStmt : null
+  if (select !== null) {
+    const limited = select.limitCount !== undefined && !isNull(select.limitCount)
+    const joined = (select.fromClause ?? []).some((one) => 'JoinExpr' in one && hasCondition(one))
+    return { filtered: filters(select.whereClause) || joined, limited, returnsRows: true }
+  }
+  const none = { filtered: false, limited: false, returnsRows: false }
+  if ('InsertStmt' in node) {
+    const source = node.InsertStmt.selectStmt
+    const inner = source === undefined ? none : statementFacts(source)
+    return { ...inner, returnsRows: node.InsertStmt.returningClause !== undefined }
+  }
+  if ('UpdateStmt' in node || 'DeleteStmt' in node) {
+    const body = 'UpdateStmt' in node ? node.UpdateStmt : node.DeleteStmt
+    const filtered = filters(body.whereClause)
+    return { filtered, limited: false, returnsRows: body.returningClause !== undefined }
+  }
+  if ('MergeStmt' in node) {
+    return { ...none, filtered: true, returnsRows: node.MergeStmt.returningClause !== undefined }
+  }
+  return { ...none, returnsRows: tagOf(node) === 'CallStmt' }
+}
+
+/** A WHERE that names no column (`WHERE true`, `WHERE 1 = 1`) filters nothing. */
+function filters(where: Node | undefined): boolean {
+  const pending: unknown[] = [where]
+  for (let node = pending.pop(); node !== undefined || pending.length > 0; node = pending.pop()) {
+    if (typeof node !== 'object' || node === null) continue
+    for (const [key, value] of Object.entries(node)) {
+      if (key === 'ColumnRef' || key === 'CurrentOfExpr') return true
+      pending.push(value)
+    }
+  }
+  return false
+}
+
+function isNull(node: Node): boolean {
+  return 'A_Const' in node && node.A_Const.isnull === true
+}
+
+function hasCondition(node: Extract<Node, { JoinExpr: unknown }>): boolean {
+  const { quals, usingClause, isNatural } = node.JoinExpr
+  return quals !== undefined || usingClause !== undefined || isNatural === true
+}

@@ -1,0 +1,106 @@
+/**
+ * What functions do to settings and what they name by text: set_config and its kind, and sequences
+ * given as constants. The same facts as SET and its forms give (utility-session.ts).
+ */
+import type { Context } from './analysis-context.ts'
+import type { CatalogFunction } from './catalog.ts'
+import type { Value } from './lineage.ts'
+
+/**
+ * Settings that decide how SQL text is read or names are resolved, or as whom: after a change that
+ * the text does not show, the next text waits for a probe (contract §1.1).
+ */
+export const readingSettings: ReadonlySet<string> = new Set([
+  'backslash_quote',
+  'client_encoding',
+  'escape_string_warning',
+  'role',
+  'search_path',
+  'session_authorization',
+  'standard_conforming_strings',
+  'transform_null_equals',
+])
+
+/** Names by which SQL knows a setting under another (SET NAMES, TIME ZONE …). */
+export function settingName(name: string): string {
+  return name.toLowerCase()
+}
+
+const sequenceFunctions: ReadonlySet<string> = new Set(['nextval', 'setval', 'currval'])
+
+/** Records what a call does to settings; true where it has such an effect. */
+export function settingCall(
+  name: string,
+  called: readonly CatalogFunction[],
+  args: readonly Value[],
+  context: Context,
+): boolean {
+  if (!called.some((one) => one.schema === 'pg_catalog' && one.row === null)) return false
+  if (name === 'set_config') {
+    setConfig(args, context)
+    return true
+  }
+  if (name === 'current_setting') {
+    const setting = args[0]?.constant ?? null
+    context.recorder.settings.push({
+      name: setting === null ? null : settingName(setting),
+      action: 'show',
+      value: null,
+      through: null,
+    })
+  }
+  if (sequenceFunctions.has(name)) sequence(name, args[0], context)
+  return false
+}
+
+function setConfig(args: readonly Value[], context: Context): void {
+  const { recorder } = context
+  const name = args[0]?.constant ?? null
+  const value = args[1]?.constant ?? null
+  const local = args[2]?.constant
+  const setting = name === null ? null : settingName(name)
+  const isLocal =
+    local !== null && local !== undefined && /^(t|tr|tru|true|on|1|y|yes)$/i.test(local)
+  recorder.settings.push({
+    name: setting,
+    action: isLocal ? 'set_local' : 'set',
+    value,
+    through: null,
+  })
+  // How often the call runs is not known from the text, so what matters is probed.
+  if (setting === null || readingSettings.has(setting)) recorder.mayChangeSettings = true
+  if (setting !== null) {
+    recorder.sessionEffects.push({ kind: 'set', name: setting, value, local: isLocal })
+  }
+}
+
+/** nextval('s'): the sequence is a relation that the statement names. */
+function sequence(name: string, argument: Value | undefined, context: Context): void {
+  const text = argument?.constant ?? null
+  if (text === null) return
+  const parts = identifierParts(text)
+  const last = parts?.at(-1)
+  if (parts === null || last === undefined) return
+  const relation =
+    parts.length > 1
+      ? context.catalog.relation(parts.at(-2) ?? '', last)
+      : context.path === 'unknown'
+        ? null
+        : context.catalog.resolveRelation(last, context.path)
+  if (relation === null) return
+  context.recorder.relation(relation, name === 'currval' ? 'select' : 'update', null)
+}
+
+/** Splits a qualified name as textToQualifiedNameList does; null where it is none. */
+export function identifierParts(text: string): string[] | null {
+  const parts: string[] = []
+  const pattern = /\s*(?:"((?:[^"]|"")*)"|([^\s".]+))\s*(\.|$)/y
+  for (;;) {
+    const match = pattern.exec(text)
+    if (match === null) return null
+    parts.push(
+      match[1] === undefined ? (match[2] ?? '').toLowerCase() : match[1].replaceAll('""', '"'),
+    )
+    if (match[3] === '') return parts
+  }
+}

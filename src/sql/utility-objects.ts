@@ -1,0 +1,222 @@
+/**
+ * Statements about objects by name: DROP, TRUNCATE, COMMENT, GRANT, LOCK, maintenance, and every
+ * DDL statement that names no data (types, roles, extensions …).
+ */
+import type { Node, RangeVar } from '@pgsql/types'
+import { stringsOf, tagOf, type Context } from './analysis-context.ts'
+import { pathKey } from './analysis-bodies.ts'
+import { consequences } from './analysis-consequences.ts'
+import { unknownValue } from './lineage.ts'
+import { queryItem } from './scope-from.ts'
+import { recordRelations, resolveRelations } from './scope-relations.ts'
+import { Scope } from './scope.ts'
+import {
+  actOn,
+  nameAsRelation,
+  namesOfObject,
+  touchColumn,
+  touchColumns,
+} from './utility-targets.ts'
+
+const relationObjects: ReadonlySet<string> = new Set([
+  'OBJECT_TABLE',
+  'OBJECT_VIEW',
+  'OBJECT_MATVIEW',
+  'OBJECT_FOREIGN_TABLE',
+  'OBJECT_SEQUENCE',
+  'OBJECT_INDEX',
+])
+
+/** Objects that hang on a relation, whose name is the one before the last: trigger, rule, policy. */
+const attachedObjects: ReadonlySet<string> = new Set([
+  'OBJECT_TRIGGER',
+  'OBJECT_RULE',
+  'OBJECT_POLICY',
+  'OBJECT_TABCONSTRAINT',
+])
+
+export function drop(node: Node, context: Context): null {
+  if (!('DropStmt' in node)) return null
+  const { objects, removeType = '', missing_ok: missing } = node.DropStmt
+  for (const object of objects ?? []) {
+    const names = namesOfObject(object)
+    if (relationObjects.has(removeType)) {
+      const fine = missing === true || removeType === 'OBJECT_INDEX'
+      touchColumns(actOn(nameAsRelation(names), 'drop', context, fine), context)
+    } else if (attachedObjects.has(removeType)) {
+      actOn(nameAsRelation(names.slice(0, -1)), 'alter', context, missing === true)
+      if (removeType === 'OBJECT_POLICY') context.recorder.effects.add('dcl')
+    } else if (removeType === 'OBJECT_SCHEMA') {
+      dropSchema(names.at(-1) ?? '', context)
+    }
+  }
+  return null
+}
+
+function dropSchema(name: string, context: Context): void {
+  for (const relation of context.catalog.snapshot.relations) {
+    if (relation.schema !== name || relation.kind === 'index') continue
+    context.recorder.relation(relation, 'drop', null)
+    touchColumns([relation], context)
+  }
+}
+
+export function truncate(node: Node, context: Context): null {
+  if (!('TruncateStmt' in node)) return null
+  for (const one of node.TruncateStmt.relations ?? []) {
+    if (!('RangeVar' in one)) continue
+    const relations = resolveRelations(one.RangeVar, 'truncate', context)
+    recordRelations(relations, 'truncate', one.RangeVar.inh === true, context)
+    for (const relation of relations) {
+      if (relation.triggers.length > 0) consequences(relation, 'delete', context)
+    }
+  }
+  return null
+}
+
+export function comment(node: Node, context: Context): null {
+  if (!('CommentStmt' in node)) return null
+  const { objtype = '', object } = node.CommentStmt
+  const names = namesOfObject(object)
+  if (relationObjects.has(objtype)) {
+    actOn(nameAsRelation(names), 'comment', context, objtype === 'OBJECT_INDEX')
+  } else if (objtype === 'OBJECT_COLUMN' || attachedObjects.has(objtype)) {
+    actOn(nameAsRelation(names.slice(0, -1)), 'comment', context)
+  }
+  return null
+}
+
+export function grant(node: Node, context: Context): null {
+  if (!('GrantStmt' in node)) return null
+  const { objtype, objects, targtype, is_grant: isGrant } = node.GrantStmt
+  const action = isGrant === true ? 'grant' : 'revoke'
+  if (targtype === 'ACL_TARGET_ALL_IN_SCHEMA') {
+    const schemas = new Set(stringsOf(objects))
+    for (const relation of context.catalog.snapshot.relations) {
+      if (!schemas.has(relation.schema) || relation.kind === 'index') continue
+      context.recorder.relation(relation, action, null)
+    }
+    return null
+  }
+  if (objtype !== 'OBJECT_TABLE' && objtype !== 'OBJECT_SEQUENCE') return null
+  for (const object of objects ?? []) {
+    if ('RangeVar' in object) actOn(object.RangeVar, action, context)
+  }
+  return null
+}
+
+export function lock(node: Node, context: Context): null {
+  if (!('LockStmt' in node)) return null
+  for (const one of node.LockStmt.relations ?? []) {
+    if (!('RangeVar' in one)) continue
+    const relations = resolveRelations(one.RangeVar, 'lock', context)
+    recordRelations(relations, 'lock', one.RangeVar.inh === true, context)
+  }
+  return null
+}
+
+// Maintenance
+
+export function vacuum(node: Node, context: Context): null {
+  if (!('VacuumStmt' in node)) return null
+  const action = node.VacuumStmt.is_vacuumcmd === true ? 'vacuum' : 'analyze'
+  for (const one of node.VacuumStmt.rels ?? []) {
+    if (!('VacuumRelation' in one)) continue
+    actOn(one.VacuumRelation.relation, action, context)
+  }
+  return null
+}
+
+export function cluster(node: Node, context: Context): null {
+  if ('ClusterStmt' in node) actOn(node.ClusterStmt.relation, 'cluster', context)
+  return null
+}
+
+export function reindex(node: Node, context: Context): null {
+  if ('ReindexStmt' in node) actOn(node.ReindexStmt.relation, 'reindex', context, true)
+  return null
+}
+
+// Schemas and everything else
+
+export function createSchema(node: Node, context: Context): null {
+  if (!('CreateSchemaStmt' in node)) return null
+  const { schemaname, schemaElts } = node.CreateSchemaStmt
+  for (const element of schemaElts ?? []) {
+    // The elements are made in the new schema, which is first in their search path.
+    const path =
+      schemaname === undefined || context.path === 'unknown'
+        ? context.path
+        : [schemaname, ...context.path]
+    context.passes.statement(element, null, { ...context, path, pathText: pathKey(path) })
+  }
+  return null
+}
+
+/** Fields under which statements keep the relation that they are about. */
+interface WithRelation {
+  readonly relation?: RangeVar
+  readonly sequence?: RangeVar
+  readonly typevar?: RangeVar
+}
+
+/**
+ * Everything else: what it names as a relation is recorded; defaults and checks are evaluated.
+ * Statements that name no relation have no facts beyond their effects.
+ */
+export function otherObject(node: Node, context: Context): null {
+  const body = bodyAs(node)
+  const created = tagOf(node).startsWith('Create') || tagOf(node) === 'CompositeTypeStmt'
+  const action = created ? 'create' : 'alter'
+  for (const variable of [body.relation, body.sequence, body.typevar]) {
+    if (variable !== undefined) actOn(variable, action, context, true)
+  }
+  if ('AlterOwnerStmt' in node && relationObjects.has(node.AlterOwnerStmt.objectType ?? '')) {
+    actOn(nameAsRelation(namesOfObject(node.AlterOwnerStmt.object)), 'alter', context)
+  }
+  if ('SecLabelStmt' in node && relationObjects.has(node.SecLabelStmt.objtype ?? '')) {
+    actOn(nameAsRelation(namesOfObject(node.SecLabelStmt.object)), 'alter', context)
+  }
+  if ('SecLabelStmt' in node && node.SecLabelStmt.objtype === 'OBJECT_COLUMN') {
+    const names = namesOfObject(node.SecLabelStmt.object)
+    const relations = actOn(nameAsRelation(names.slice(0, -1)), 'alter', context)
+    touchColumn(relations, names.at(-1), context)
+  }
+  if ('CreateDomainStmt' in node) domainChecks(node.CreateDomainStmt.constraints, context)
+  if ('AlterDomainStmt' in node && node.AlterDomainStmt.def !== undefined) {
+    domainChecks([node.AlterDomainStmt.def], context)
+  }
+  publication(node, context)
+  return null
+}
+
+function bodyAs(node: Node): WithRelation {
+  for (const tag in node) return (node as Record<string, WithRelation>)[tag] ?? {}
+  return {}
+}
+
+/** Checks of a domain see only VALUE. */
+function domainChecks(nodes: readonly Node[] | undefined, context: Context): void {
+  const item = queryItem({ fields: [{ name: 'value', value: unknownValue }], open: false }, '')
+  const scope = new Scope(null, [item])
+  for (const node of nodes ?? []) {
+    if (!('Constraint' in node)) continue
+    context.passes.expression(node.Constraint.raw_expr, scope, context)
+  }
+}
+
+function publication(node: Node, context: Context): void {
+  const objects =
+    'CreatePublicationStmt' in node
+      ? node.CreatePublicationStmt.pubobjects
+      : 'AlterPublicationStmt' in node
+        ? node.AlterPublicationStmt.pubobjects
+        : undefined
+  for (const object of objects ?? []) {
+    if (!('PublicationObjSpec' in object)) continue
+    const table = object.PublicationObjSpec.pubtable
+    if (table?.relation === undefined) continue
+    const relations = actOn(table.relation, 'publish', context)
+    touchColumns(relations, context)
+  }
+}

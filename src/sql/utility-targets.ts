@@ -1,0 +1,83 @@
+/**
+ * The relations that DDL names: found in the catalog, or, where they are made or are not there, as
+ * rows of this statement's own, so that a policy sees their names all the same.
+ */
+import type { Node, RangeVar } from '@pgsql/types'
+import { stringsOf, type Context } from './analysis-context.ts'
+import type { Field } from './lineage.ts'
+import { newRelation } from './scope-made.ts'
+import { fieldsOf, lookupRelations, writtenName } from './scope-relations.ts'
+import type { ScopeItem } from './scope.ts'
+import type { RelationRow } from './snapshot.ts'
+
+/** Records the action on the relations of that name, whether the catalog has them or not. */
+export function actOn(
+  node: RangeVar | undefined,
+  action: string,
+  context: Context,
+  missingIsFine = false,
+): readonly RelationRow[] {
+  if (node === undefined) return []
+  const found = lookupRelations(node, context)
+  for (const relation of found) context.recorder.relation(relation, action, null)
+  if (found.length > 0) return found
+  const name = writtenName(node)
+  context.recorder.unresolved.add(name)
+  if (!missingIsFine) context.recorder.fail(`relation ${name} is not in the catalog`)
+  const made = newRelation(node, 'table', [], context)
+  context.recorder.relation(made, action, null)
+  return []
+}
+
+/** A dotted name as a list of strings (DROP, COMMENT) as a RangeVar. */
+export function nameAsRelation(names: readonly string[]): RangeVar {
+  const variable: RangeVar = { relname: names.at(-1) ?? '', relpersistence: 'p', inh: true }
+  const schema = names.at(-2)
+  return schema === undefined ? variable : { ...variable, schemaname: schema }
+}
+
+export function namesOfObject(node: Node | undefined): string[] {
+  if (node === undefined) return []
+  if ('List' in node) return stringsOf(node.List.items)
+  if ('String' in node) return [node.String.sval ?? '']
+  if ('TypeName' in node) return stringsOf(node.TypeName.names)
+  if ('ObjectWithArgs' in node) return stringsOf(node.ObjectWithArgs.objname)
+  return []
+}
+
+/** Every column of a relation is at stake: it is dropped, renamed or moved. */
+export function touchColumns(relations: readonly RelationRow[], context: Context): void {
+  for (const relation of relations) {
+    for (const row of relation.columns) {
+      context.recorder.column(context.names.column(relation, row), null, 'assign')
+    }
+  }
+}
+
+/** One column is dropped, renamed or changed. */
+export function touchColumn(
+  relations: readonly RelationRow[],
+  name: string | undefined,
+  context: Context,
+): void {
+  if (name === undefined) return
+  for (const relation of relations) {
+    const column = context.names.columnNamed(relation, name)
+    if (column !== null) context.recorder.column(column, null, 'assign')
+  }
+}
+
+/** The columns of a relation in scope under its own name, for expressions of DDL. */
+export function ownItem(relation: RelationRow, context: Context): ScopeItem {
+  const fields: readonly Field[] = fieldsOf(relation, context)
+  return {
+    name: relation.name,
+    relation,
+    system: relation,
+    fields,
+    rowType: relation.rowType,
+    open: relation.oid === 0,
+    relationVisible: true,
+    columnsVisible: true,
+  }
+}

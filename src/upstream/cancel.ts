@@ -1,0 +1,48 @@
+/**
+ * CancelRequest to the upstream, over the same kind of connection as the session's own
+ * (https://www.postgresql.org/docs/18/protocol-flow.html#PROTOCOL-FLOW-CANCELING-REQUESTS).
+ */
+import type net from 'node:net'
+import { encodeCancelRequest, written } from '../wire/wire.ts'
+import { openStream, type TlsAttempt } from './tls.ts'
+import type { UpstreamTarget } from './target.ts'
+
+const cancelMsMax = 10_000
+
+/**
+ * Asks the server to cancel what the connection with this key is doing. Resolves when the server has
+ * closed the cancel connection: from then on no further statement can be hit by it. Never throws for
+ * a cancel that came too late; throws ProxyError where the server could not be reached.
+ */
+export async function sendCancel(
+  target: UpstreamTarget,
+  processId: number,
+  secret: Buffer,
+): Promise<void> {
+  const signal = AbortSignal.timeout(cancelMsMax)
+  const { socket } = await openStream(target, tlsOf(target), signal)
+  const onAbort = (): void => void socket.destroy()
+  signal.addEventListener('abort', onAbort, { once: true })
+  try {
+    await exchange(socket, processId, secret)
+  } finally {
+    signal.removeEventListener('abort', onAbort)
+    socket.destroy()
+  }
+}
+
+function exchange(socket: net.Socket, processId: number, secret: Buffer): Promise<void> {
+  return new Promise((resolve) => {
+    socket.once('close', () => resolve())
+    socket.once('end', () => resolve())
+    socket.once('error', () => resolve())
+    socket.resume()
+    socket.write(written((writer) => encodeCancelRequest(writer, processId, secret)))
+  })
+}
+
+function tlsOf(target: UpstreamTarget): TlsAttempt {
+  const { mode } = target.tls
+  if (mode === 'disable' || mode === 'allow') return 'never'
+  return mode === 'prefer' ? 'if_offered' : 'always'
+}

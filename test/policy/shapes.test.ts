@@ -1,0 +1,201 @@
+/**
+ * A bundle with `constants: hidden` in the gate: statements of one shape share a verdict without being
+ * parsed, and nothing else does. The real OPA compiles the policies, the real parser and analysis judge.
+ */
+import { cpSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { defaultLimits, systemClock } from '../../src/core/core.ts'
+import { Gate, type JudgeContext, type Verdict } from '../../src/gate/gate.ts'
+import { Judge, Policy } from '../../src/policy/policy.ts'
+import { Catalog, SqlParser } from '../../src/sql/sql.ts'
+import { identityOf, session } from './facts.ts'
+import { buildDirectory, packDirectory, readPack } from './pack.ts'
+
+let scratch: string
+let parser: SqlParser
+beforeAll(async () => {
+  scratch = mkdtempSync(join(tmpdir(), 'regate-shapes-test-'))
+  parser = await SqlParser.create({ limits: defaultLimits })
+})
+afterAll(async () => {
+  rmSync(scratch, { recursive: true, force: true })
+  await parser.close()
+})
+
+/** Denies what mentions `secret` anywhere in the tree, and shows in the reason what it saw. */
+const rule = `
+decision := {"action": "deny", "reason": input.statement.text} if {
+  contains(json.marshal(input.statement.ast), "secret")
+} else := {"action": "allow", "reason": input.statement.text}`
+
+async function gateOf(hidden: boolean, literals: 'keep' | 'redact' = 'keep'): Promise<Gate> {
+  const directory = mkdtempSync(join(scratch, 'policy-'))
+  cpSync(join(packDirectory, '.manifest'), join(directory, '.manifest'))
+  for (const name of ['connect', 'statement']) {
+    mkdirSync(join(directory, 'regate', name), { recursive: true })
+  }
+  writeFileSync(
+    join(directory, 'regate', 'connect', 'connect.rego'),
+    'package regate.connect\n\ndecision := {"action": "allow"}\n',
+  )
+  const metadata =
+    '# METADATA\n# entrypoint: true\n# custom:\n#   regate:\n#     constants: hidden\n'
+  writeFileSync(
+    join(directory, 'regate', 'statement', 'statement.rego'),
+    `package regate.statement\n\nimport rego.v1\n\n${hidden ? metadata : ''}${rule.trim()}\n`,
+  )
+  const bundle = await readPack(await buildDirectory(directory))
+  const policy = await Policy.load(bundle, { limits: defaultLimits })
+  let decisions = 0
+  return new Gate({
+    parser,
+    judge: new Judge({ policy, limits: defaultLimits }),
+    limits: defaultLimits,
+    clock: systemClock,
+    newDecisionId: () => `d${++decisions}`,
+    literals,
+    onFault: (error) => {
+      throw error
+    },
+  })
+}
+
+const columns = ['id', 'name'].map((name, index) => ({
+  number: index + 1,
+  name,
+  type: index === 0 ? 23 : 25,
+  modifier: -1,
+  notNull: false,
+  default: null,
+  generated: null,
+  identity: false,
+}))
+
+const catalog = Catalog.from({
+  format: 1,
+  database: 'shop',
+  serverVersion: 180_000,
+  schemas: [{ oid: 2200, name: 'public' }],
+  relations: [
+    {
+      oid: 1,
+      schema: 'public',
+      name: 't',
+      kind: 'table',
+      rowType: 0,
+      columns,
+      definition: null,
+      parents: [],
+      isPartition: false,
+      rowSecurity: false,
+      rules: [],
+      triggers: [],
+      expressions: [],
+      temporary: false,
+    },
+  ],
+  types: [],
+  functions: [],
+  operators: [],
+  casts: [],
+  extensions: [],
+  storedSettings: [],
+})
+
+function contextOf(key = 'context'): JudgeContext {
+  return {
+    key,
+    protocol: 'simple',
+    identity: identityOf(['agents']),
+    session,
+    facts: {
+      searchPath: ['pg_catalog', 'public'],
+      role: 'app',
+      temporarySchema: null,
+      prepared: () => undefined,
+      cursor: () => undefined,
+    },
+    catalog,
+    locked: new Set(),
+    approval: null,
+    volatile: () => null,
+  }
+}
+
+function admitted(gate: Gate, text: string, context = contextOf()) {
+  const verdict: Verdict = gate.judgeText(Buffer.from(text), context)
+  if (verdict.kind !== 'admitted') throw new Error(`${verdict.kind}: ${text}`)
+  const [statement] = verdict.statements
+  if (statement === undefined) throw new Error('no statement')
+  return { cached: verdict.cached, ...statement }
+}
+
+describe('a bundle with hidden constants', () => {
+  it('admits a second statement of a shape without parsing it', async () => {
+    const gate = await gateOf(true)
+    const first = admitted(gate, "SELECT id FROM t WHERE name = 'ada' LIMIT 5;")
+    const second = admitted(gate, "SELECT id  FROM t WHERE name = 'grace' LIMIT 5 ;")
+    expect([first.cached, second.cached]).toEqual([false, true])
+    expect(second.statement.ast).toBe(first.statement.ast)
+    expect(second.analysis).toBe(first.analysis)
+    expect(first.decision.reason).toBe("SELECT id FROM t WHERE name = '' LIMIT 5")
+  })
+
+  it('records the text that runs', async () => {
+    const gate = await gateOf(true)
+    admitted(gate, "SELECT id FROM t WHERE name = 'ada'")
+    const second = admitted(gate, "SELECT id FROM t WHERE name = 'grace'")
+    expect(second.statement.text).toBe("SELECT id FROM t WHERE name = 'grace'")
+    expect(second.members).toContain('grace')
+    expect(second.members).not.toContain('ada')
+    const silent = await gateOf(true, 'redact')
+    admitted(silent, "SELECT id FROM t WHERE name = 'ada'")
+    const redacted = admitted(silent, "SELECT id FROM t WHERE name = 'grace'")
+    expect(redacted.members).not.toMatch(/ada|grace/)
+  })
+
+  it.each([
+    ['another visible constant', 'SELECT id FROM t WHERE id = 1 LIMIT 6'],
+    ['another class of constant', "SELECT id FROM t WHERE id = '1' LIMIT 5"],
+    ['another column', 'SELECT name FROM t WHERE id = 1 LIMIT 5'],
+    ['another operator', 'SELECT id FROM t WHERE id > 1 LIMIT 5'],
+    ['two statements', 'SELECT id FROM t WHERE id = 1 LIMIT 5; SELECT 1'],
+  ])('judges anew: %s', async (_, text) => {
+    const gate = await gateOf(true)
+    admitted(gate, 'SELECT id FROM t WHERE id = 1 LIMIT 5')
+    expect(admitted(gate, text).cached).toBe(false)
+  })
+
+  it('judges anew in another context, and refuses anew', async () => {
+    const gate = await gateOf(true)
+    admitted(gate, 'SELECT id FROM t WHERE id = 1')
+    expect(admitted(gate, 'SELECT id FROM t WHERE id = 2', contextOf('other')).cached).toBe(false)
+    for (const id of [1, 2]) {
+      const text = Buffer.from(`SELECT id AS secret FROM t WHERE id = ${id}`)
+      const verdict = gate.judgeText(text, contextOf())
+      expect(verdict.kind === 'refused' && verdict.refusal.decisionId).toBe(`d${id}`)
+    }
+  })
+
+  it('refuses what does not parse although it looks like a shape', async () => {
+    const gate = await gateOf(true)
+    admitted(gate, 'SELECT id FROM t WHERE id = 1')
+    for (const text of ['SELECT id FROM t WHERE id = 1x', "SELECT id FROM t WHERE id = E'\\u'"]) {
+      expect(gate.judgeText(Buffer.from(text), contextOf()).kind).toBe('refused')
+    }
+  })
+})
+
+describe('a bundle that sees constants', () => {
+  it('sees each statement', async () => {
+    const gate = await gateOf(false)
+    admitted(gate, "SELECT id FROM t WHERE name = 'ada'")
+    const second = gate.judgeText(
+      Buffer.from("SELECT id FROM t WHERE name = 'secret'"),
+      contextOf(),
+    )
+    expect(second.kind).toBe('refused')
+  })
+})

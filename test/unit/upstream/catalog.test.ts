@@ -1,0 +1,137 @@
+import { readFileSync } from 'node:fs'
+import pg from 'pg'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import {
+  catalogQuery,
+  loadCatalog,
+  loadOverlay,
+  reloadCatalog,
+} from '../../../src/upstream/upstream.ts'
+import { Catalog } from '../../../src/sql/sql.ts'
+import { startPostgres, type TestPostgres } from '../../support/postgres.ts'
+
+let server: TestPostgres
+const clients: pg.Client[] = []
+
+async function connect(database = 'postgres'): Promise<pg.Client> {
+  const client = new pg.Client({ connectionString: server.url(database) })
+  await client.connect()
+  clients.push(client)
+  return client
+}
+
+const over = catalogQuery
+
+beforeAll(async () => {
+  server = await startPostgres()
+  const client = await connect()
+  await client.query(readFileSync('test/corpus/schema.sql', 'utf8'))
+})
+
+afterAll(async () => {
+  for (const client of clients) await client.end()
+  await server?.stop()
+})
+
+describe('the catalog loader', () => {
+  it('reads relations of every kind, with columns, definitions and inheritance', async () => {
+    const { catalog } = await loadCatalog(over(await connect()))
+    const users = catalog.relation('public', 'users')
+    expect(users?.kind).toBe('table')
+    expect(catalog.column(users!, 'ssn_tail')?.generated).toBe('"right"(ssn, 4)')
+    expect(catalog.column(users!, 'ssn')).toMatchObject({ notNull: true, type: 25 })
+    expect(catalog.relation('public', 'contact')?.definition).toContain('FROM public.users')
+    expect(catalog.children(catalog.relation('public', 'events')!.oid).map((r) => r.name)).toEqual([
+      'events_low',
+      'events_high',
+    ])
+    expect(catalog.parents(catalog.relation('public', 'events_low')!.oid)[0]?.name).toBe('events')
+    expect(catalog.viewsOver(users!.oid).map((row) => row.name)).toContain('contact_twice')
+    expect(catalog.rowTypeRelation(users!.rowType)).toBe(users)
+    const path = ['pg_catalog', 'hr', 'public']
+    expect(catalog.resolveRelation('users', path)?.schema).toBe('hr')
+    expect(catalog.functions(null, 'ssn_of', path)[0]?.row?.body).toContain('SELECT ssn')
+  })
+
+  it('is the same JSON in and out, and has the same fingerprint', async () => {
+    const { catalog } = await loadCatalog(over(await connect()))
+    const again = JSON.parse(JSON.stringify(catalog.snapshot)) as typeof catalog.snapshot
+    expect(again).toEqual(catalog.snapshot)
+    expect(Catalog.from(again).fingerprint).toBe(catalog.fingerprint)
+  })
+})
+
+describe('a session with uncommitted DDL', () => {
+  it('sees what it created, changed, renamed and dropped, and nobody else does', async () => {
+    const observer = await connect()
+    const base = await loadCatalog(over(observer))
+    const client = await connect()
+    await client.query(`SET search_path = hr, public; BEGIN; CREATE TABLE fresh (a int, b users);
+      ALTER TABLE public.users RENAME COLUMN ssn TO social; DROP TABLE scratch;
+      SAVEPOINT s; CREATE TYPE mood AS ENUM ('a'); ALTER TABLE public.cards ADD COLUMN extra text`)
+    const { overlay, temporarySchema } = await loadOverlay(over(client), base)
+    expect(temporarySchema).toBeNull()
+    const catalog = base.catalog.with(overlay)
+    expect(catalog.relation('hr', 'fresh')?.columns.map((column) => column.name)).toEqual([
+      'a',
+      'b',
+    ])
+    expect(catalog.relation('public', 'scratch')).toBeNull()
+    const users = catalog.relation('public', 'users')
+    expect(catalog.column(users!, 'social')?.type).toBe(25)
+    expect(catalog.relation('public', 'contact')?.definition).toContain('social')
+    expect(catalog.typeByName('hr', 'mood', [])?.labels).toEqual(['a'])
+    expect(catalog.column(catalog.relation('public', 'cards')!, 'extra')).not.toBeNull()
+    const shown = await client.query('SHOW search_path')
+    expect(shown.rows).toEqual([{ search_path: 'hr, public' }])
+    await client.query('ROLLBACK')
+    const after = await loadCatalog(over(observer))
+    expect(after.catalog.fingerprint).toBe(base.catalog.fingerprint)
+  })
+})
+
+describe('a catalog that others change', () => {
+  it('is after reading the changes what a full read gives', async () => {
+    const client = await connect()
+    await client.query(`CREATE TABLE changing (id int PRIMARY KEY, a int CHECK (a > 0), b text);
+      CREATE FUNCTION noticed() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+      CREATE TRIGGER watch BEFORE INSERT ON changing FOR EACH ROW EXECUTE FUNCTION noticed();
+      CREATE RULE quiet AS ON DELETE TO changing DO INSTEAD NOTHING;
+      CREATE TABLE heir () INHERITS (changing); CREATE INDEX shout ON changing (upper(b));
+      CREATE VIEW over_changing AS SELECT a, noticed_not.b FROM changing noticed_not;
+      CREATE DOMAIN small AS int CHECK (VALUE < 10); CREATE TYPE mood AS ENUM ('sad');
+      CREATE SCHEMA moving; CREATE TABLE moving.part (id int); CREATE SEQUENCE counted`)
+    const steps = [
+      'DROP TRIGGER watch ON changing',
+      'DROP RULE quiet ON changing',
+      'ALTER TABLE heir NO INHERIT changing',
+      'DROP INDEX shout',
+      'ALTER TABLE changing DROP CONSTRAINT changing_a_check',
+      'ALTER TABLE changing RENAME COLUMN b TO c',
+      'ALTER TABLE changing RENAME TO changed',
+      'ALTER SCHEMA moving RENAME TO moved',
+      "ALTER TYPE mood ADD VALUE 'glad'",
+      'ALTER DOMAIN small DROP CONSTRAINT small_check',
+      'ALTER FUNCTION noticed() RENAME TO seen',
+      'ALTER TABLE changed ALTER COLUMN a SET DEFAULT 7, ADD COLUMN d int',
+      'ALTER TABLE changed DROP COLUMN d',
+      'DROP TABLE heir; DROP VIEW over_changing; DROP TABLE changed',
+      "ALTER DATABASE postgres SET search_path = 'hr, public'",
+      'ALTER DATABASE postgres RESET search_path',
+      'CREATE FUNCTION twice(int) RETURNS int RETURN $1 * 2',
+      'CREATE OPERATOR === (LEFTARG = int, RIGHTARG = int, FUNCTION = int4eq)',
+      'DROP OPERATOR === (int, int); DROP FUNCTION twice(int)',
+      'CREATE EXTENSION IF NOT EXISTS citext; CREATE TABLE cited (name citext)',
+      'DROP TABLE cited; DROP EXTENSION citext',
+    ]
+    let loaded = await loadCatalog(over(await connect()))
+    const reader = over(await connect())
+    for (const step of steps) {
+      await client.query(step)
+      loaded = await reloadCatalog(reader, loaded)
+      const full = await loadCatalog(reader)
+      expect(loaded.catalog.snapshot, step).toEqual(full.catalog.snapshot)
+      expect(loaded.catalog.fingerprint, step).toBe(full.catalog.fingerprint)
+    }
+  })
+})
