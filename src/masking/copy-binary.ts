@@ -7,6 +7,7 @@
 import { ProxyError } from '../core/core.ts'
 import type { ByteWriter } from '../wire/wire.ts'
 import type { CopyField, CopyRows } from './copy.ts'
+import { maskValue } from './transform.ts'
 
 const SIGNATURE = Buffer.from('PGCOPY\n\xff\r\n\0', 'latin1')
 const FIXED_BYTES = SIGNATURE.length + 8
@@ -87,7 +88,7 @@ export class BinaryRows implements CopyRows {
         out.bytes(buffer, copied, at)
         let value: Buffer | null
         if (transform.kind === 'fixed') value = transform.value
-        else value = length === NULL_LENGTH ? null : transform.apply(buffer, at + 4, after)
+        else value = length === NULL_LENGTH ? null : maskValue(transform, buffer, at + 4, after)
         out.i32(value === null ? NULL_LENGTH : value.length)
         if (value !== null) out.bytes(value)
         copied = after

@@ -10,7 +10,7 @@ import { ProxyError } from '../core/core.ts'
 import type { ByteWriter } from '../wire/wire.ts'
 import type { CopyField, CopyRows } from './copy.ts'
 import type { CopyOptions } from './copy-options.ts'
-import type { FieldTransform } from './transform.ts'
+import { maskValue, type FieldTransform } from './transform.ts'
 
 const NEWLINE = 0x0a
 const RETURN = 0x0d
@@ -110,7 +110,7 @@ export class DelimitedRows implements CopyRows {
     else if (this.#dialect.isNull(buffer, start, end)) value = null
     else {
       const decoded = this.#dialect.decode(buffer, start, end)
-      value = transform.apply(decoded, 0, decoded.length)
+      value = maskValue(transform, decoded, 0, decoded.length)
     }
     if (value === null) out.bytes(this.#nullText)
     else this.#dialect.encode(field.forceQuote, value, out)

@@ -21,9 +21,9 @@ const SECOND_US = 1_000_000n
 const NOISE_DAYS = 365
 /** Days from 1970-01-01 to 2000-01-01. */
 const EPOCH_DAYS = 10_957
-/** Bounds of timestamp and, for our purposes, of date: 4713 BC to 294276 AD. */
+/** Bounds of timestamp and, for our purposes, of date: 4713 BC up to, not including, 294277 AD. */
 const DAYS_MIN = -2_451_545
-const DAYS_MAX = 107_000_000
+const DAYS_END = 106_751_983
 
 /** The transform, or null where type or unit do not fit. */
 export function compileDate(
@@ -51,7 +51,7 @@ export function compileDate(
     if (moment === null) return null
     const coarse = coarsen(moment)
     const days = floorDivide(coarse, DAY_US)
-    if (days < DAYS_MIN || days > DAYS_MAX) return null
+    if (days < DAYS_MIN || days >= DAYS_END) return null
     return format === 'binary' ? writeBinary(family, coarse) : writeText(family, coarse)
   }
 }

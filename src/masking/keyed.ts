@@ -9,9 +9,13 @@ import { assert } from '../core/core.ts'
 /** Below this a key could be guessed. */
 const KEY_BYTES_MIN = 16
 
+/** Asked once when a keyed mask is compiled; a fault of regate, not of a value. */
+export function assertKey(key: Uint8Array): void {
+  assert(key.length >= KEY_BYTES_MIN, 'the key of hash and noise masks is shorter than 16 bytes')
+}
+
 /** HMAC of `value` under `key`; `purpose` keeps hash and noise apart. */
 export function keyed(key: Uint8Array, purpose: 'hash' | 'noise', value: string | Buffer): Buffer {
-  assert(key.length >= KEY_BYTES_MIN, 'the key of hash and noise masks is shorter than 16 bytes')
   return createHmac('sha256', key).update(purpose).update('\0').update(value).digest()
 }
 

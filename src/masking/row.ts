@@ -6,7 +6,7 @@
  */
 import { ProxyError } from '../core/core.ts'
 import { backendTypes, type ByteWriter } from '../wire/wire.ts'
-import type { FieldTransform } from './transform.ts'
+import { maskValue, type FieldTransform } from './transform.ts'
 
 const HEADER_BYTES = 5
 const COUNT_BYTES = 2
@@ -71,7 +71,7 @@ export class RowRewriter {
     let value: Buffer | null
     if (transform.kind === 'fixed') value = transform.value
     else if (int32(buffer, at) === NULL_LENGTH) value = null
-    else value = transform.apply(buffer, at + LENGTH_BYTES, after)
+    else value = maskValue(transform, buffer, at + LENGTH_BYTES, after)
     if (value === null) {
       out.i32(NULL_LENGTH)
       return

@@ -15,6 +15,7 @@ import { compileDate } from './datetime.ts'
 import { compileHash } from './hash.ts'
 import { redactJson } from './json.ts'
 import { compileNumber } from './number.ts'
+import { assertKey } from './keyed.ts'
 import type { OutputMask } from './plan.ts'
 import { compilePartial } from './partial.ts'
 import type { TypeShape } from './types.ts'
@@ -34,6 +35,23 @@ export type FieldTransform =
   | { readonly kind: 'fixed'; readonly value: Buffer | null }
   /** Computed from the value; NULL stays NULL. */
   | { readonly kind: 'compute'; readonly apply: ValueMask }
+
+/**
+ * The masked value of one field that is not NULL. A transform that fails hides the value: a fault
+ * that ends the session for some values and not for others would tell which.
+ */
+export function maskValue(
+  transform: Extract<FieldTransform, { kind: 'compute' }>,
+  buffer: Buffer,
+  start: number,
+  end: number,
+): Buffer | null {
+  try {
+    return transform.apply(buffer, start, end)
+  } catch {
+    return null
+  }
+}
 
 export const PASS: FieldTransform = { kind: 'pass' }
 export const TO_NULL: FieldTransform = { kind: 'fixed', value: null }
@@ -93,6 +111,7 @@ export function compileValueMask(
   if (shape.family === 'array' && shape.element !== null) {
     return compileArray(shape, format, (element) => compileValueMask(mask, element, format, key))
   }
+  if (mask.kind === 'hash' || mask.kind === 'noise') assertKey(key)
   switch (mask.kind) {
     case 'hash':
       return compileHash(shape, format, key)
