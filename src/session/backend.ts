@@ -474,7 +474,8 @@ export class Backend {
   #report(head: Expected, view: FrameView, fields: ReadonlyMap<string, string>): void {
     const { toClient } = this.#state
     const sqlstate = fields.get('C') ?? 'XX000'
-    if (head.own !== null) {
+    // What fails a Describe of the client's portal would have failed its Execute in these words.
+    if (head.own !== null && head.portal === null) {
       head.own.error = { sqlstate, message: fields.get('M') ?? '' }
       // In a segment of the client's the server skips its messages now: it must know why.
       if (head.kind !== 'sync' && this.#state.segmentOpen) {

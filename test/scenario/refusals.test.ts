@@ -273,6 +273,22 @@ const scenarios: Readonly<Record<string, readonly Turn[]>> = {
     },
   ],
 
+  'a portal that went with its segment, executed in the next': [
+    {
+      write: (to, deny) => {
+        encodeParse(to, { name: '', text: 'SELECT id FROM note ORDER BY id LIMIT 5' })
+        encodeBind(to, { portal: 'p', statement: '' })
+        encodeExecute(to, 'p', 2)
+        encodeSync(to)
+        encodeExecute(to, 'p', 2)
+        encodeSync(to)
+        extended(to, deny('TABLE vault'))
+        encodeSync(to)
+      },
+      until: ready(3),
+    },
+  ],
+
   'COPY FROM STDIN into it, in simple protocol': [
     denied('COPY vault FROM STDIN'),
     query('SELECT count(*) FROM vault'.replace('vault', 'note')),
