@@ -3,3 +3,20 @@ export { assert, assertNever, AssertionError, present } from './assert.ts'
 export { systemClock, type Clock } from './clock.ts'
 export { faults, ProxyError, type FaultCode, type FaultDetails } from './errors.ts'
 export { defaultLimits, type Limits } from './limits.ts'
+export {
+  bucketStartUs,
+  countNames,
+  Durations,
+  durationsSince,
+  durationsTogether,
+  noDurations,
+  quantileUs,
+  stages,
+  Statistics,
+  type CountName,
+  type DurationsSnapshot,
+  type Stage,
+  type StatisticsSnapshot,
+  type Tally,
+} from './statistics.ts'
+export type { StatementSpan, StatementTracer, TracedStatement } from './tracing.ts'

@@ -7,7 +7,8 @@
  * revision. Touches no socket, clock or file.
  */
 import { LRUCache } from 'lru-cache'
-import { ProxyError, type Clock, type Limits } from '../core/core.ts'
+import { ProxyError, Statistics, type Clock, type Limits } from '../core/core.ts'
+import type { StatementTracer } from '../core/core.ts'
 import { planMasks, type MaskPlan } from '../masking/masking.ts'
 import {
   EvaluationPending,
@@ -67,6 +68,8 @@ export interface GateOptions {
   readonly literals: 'keep' | 'redact'
   /** Results are looked at even where nothing is classified: value detectors are on. */
   readonly watchesResults?: boolean
+  /** Told of each statement that runs; absent or null is off. */
+  readonly tracer?: StatementTracer | null
   /** A fault of regate's own while it judged a statement; the statement was refused. */
   readonly onFault: (error: unknown, text: string) => void
 }
@@ -85,6 +88,8 @@ const lateCountMax = 256
 const contextCountMax = 64
 
 export class Gate {
+  readonly statistics = new Statistics()
+  readonly tracer: StatementTracer | null
   readonly #options: GateOptions
   /** For bodies of views and functions. */
   readonly #tools: AnalysisTools
@@ -95,6 +100,7 @@ export class Gate {
 
   constructor(options: GateOptions) {
     this.#options = options
+    this.tracer = options.tracer ?? null
     const { parser } = options
     this.#tools = {
       parse: (text) => {
@@ -125,11 +131,17 @@ export class Gate {
     const known = this.#known.get(key)
     if (known !== undefined) {
       const verdict = known.verdicts.get(context.key)
-      if (verdict !== undefined) return verdict
+      if (verdict !== undefined) {
+        this.statistics.verdictHits++
+        return verdict
+      }
       return this.#judgeParsed(known, key, context)
     }
     const shaped = this.#hidesConstants ? this.#shapes.get(text, context.key) : null
-    if (shaped !== null) return shaped
+    if (shaped !== null) {
+      this.statistics.verdictHits++
+      return shaped
+    }
     const parsed = this.#late.get(key) ?? this.#parse(text, key, context.catalog.serverVersion)
     if (parsed.kind === 'later') return parsed.verdict
     this.#late.delete(key)
@@ -142,7 +154,7 @@ export class Gate {
     key: string,
     serverVersion: number,
   ): ParseResult | { readonly kind: 'later'; readonly verdict: Verdict } {
-    const { parser, limits } = this.#options
+    const { parser, limits, clock } = this.#options
     if (text.length > limits.statementBytesMax) {
       const message = `the statement has ${text.length} bytes, more than statementBytesMax = ${limits.statementBytesMax}`
       return {
@@ -152,7 +164,9 @@ export class Gate {
         }),
       }
     }
+    const startedUs = clock.monotonicUs()
     const parsed = parser.parse(text, serverVersion)
+    this.statistics.parse.observe(clock.monotonicUs() - startedUs)
     if (parsed.kind !== 'later') return parsed
     const until = parser.parseInWorker(Buffer.from(text), serverVersion).then((result) => {
       this.#late.set(key, result)
@@ -161,6 +175,7 @@ export class Gate {
   }
 
   #judgeParsed(known: Known, key: string, context: JudgeContext): Verdict {
+    this.statistics.verdictMisses++
     const startedUs = this.#options.clock.monotonicUs()
     if (known.parsed.kind === 'failed') return this.#refuseFault(known.parsed.error, context, key)
     let judged: Verdict
@@ -238,7 +253,7 @@ export class Gate {
         readonly reusable: boolean
         readonly needs: Needs
       }
-    | Extract<Verdict, { kind: 'refused' }> {
+    | Refused {
     const { judge, literals } = this.#options
     const analysis = this.#analyse(statement, context, layer ?? context.facts)
     if (analysis === null) return this.#refuseUnanalysed(statement, context)
@@ -247,10 +262,7 @@ export class Gate {
       unresolved: analysis.unresolved.length > 0,
       estimate: null,
     }
-    const refuse = (
-      why: Why,
-      decision: StatementDecision | null,
-    ): Extract<Verdict, { kind: 'refused' }> =>
+    const refuse = (why: Why, decision: StatementDecision | null): Refused =>
       this.#refuse(statement, analysis, decision, why, context, needs)
     const settings = checkSettings(analysis, context.locked)
     if (settings !== null) return refuse({ ...settings, rule: 'regate.pinned' }, null)
@@ -271,6 +283,7 @@ export class Gate {
       return refuse(policyFault(error), null)
     }
     const { decision } = judged
+    this.statistics.judged(judged.cached, judged.durationUs)
     if (decision.action === 'deny') {
       const { reason: message, rule } = decision
       const hint = decision.hint === '' ? null : decision.hint
@@ -294,6 +307,7 @@ export class Gate {
         classified === 'unknown' || classified.length > 0 || this.#options.watchesResults === true,
       revision: judged.revision,
       members: statementMembers(statement, analysis, decision, plan, judged.revision, literals),
+      tally: this.statistics.tally(analysis.kind, decision.action, decision.rule),
     }
     const volatile = declares.inputs.size > 0 && (givenAtOnce.size > 0 || decision.asks.length > 0)
     return {
@@ -317,18 +331,19 @@ export class Gate {
     context: JudgeContext,
     facts: SessionFacts,
   ): Analysis | null {
+    const { clock } = this.#options
+    const startedUs = clock.monotonicUs()
     try {
-      return analyse(statement, context.catalog, facts, this.#tools)
+      const analysis = analyse(statement, context.catalog, facts, this.#tools)
+      this.statistics.analysis.observe(clock.monotonicUs() - startedUs)
+      return analysis
     } catch (error) {
       this.#options.onFault(error, statement.text)
       return null
     }
   }
 
-  #refuseUnanalysed(
-    statement: ParsedStatement,
-    context: JudgeContext,
-  ): Extract<Verdict, { kind: 'refused' }> {
+  #refuseUnanalysed(statement: ParsedStatement, context: JudgeContext): Refused {
     const why: Why = {
       sqlstate: '42501',
       message: 'what the statement touches could not be found out, so it was not run',
@@ -370,7 +385,8 @@ export class Gate {
   }
 
   #refuseFault(error: ProxyError, context: JudgeContext, key: string): Verdict {
-    const refusal = this.refuseFault(error)
+    const tally = this.statistics.tally('unparsed', 'deny', 'regate.parse')
+    const refusal = { ...this.refuseFault(error), tally }
     const members = statementMembers(
       null,
       null,
@@ -395,7 +411,7 @@ export class Gate {
     why: Why,
     context: JudgeContext,
     needs: Needs,
-  ): Extract<Verdict, { kind: 'refused' }> {
+  ): Refused {
     const decisionId = this.#options.newDecisionId()
     const refusal: Refusal = {
       sqlstate: why.sqlstate,
@@ -405,6 +421,7 @@ export class Gate {
       position: null,
       decisionId,
       byPolicy: true,
+      tally: this.statistics.tally(analysis?.kind ?? 'unknown', 'deny', why.rule),
     }
     const members = statementMembers(
       statement,
@@ -429,6 +446,8 @@ function usesNames(statement: ParsedStatement, analysis: Analysis): boolean {
 }
 
 const nameUses = ['"ExecuteStmt"', '"FetchStmt"', '"CurrentOfExpr"']
+
+type Refused = Extract<Verdict, { kind: 'refused' }>
 
 /** The text of a refusal. */
 interface Why {

@@ -1,5 +1,6 @@
 /** The values the gate gives: what was admitted, what was refused and why. Immutable, shareable. */
 import type { MaskPlan } from '../masking/masking.ts'
+import type { Tally } from '../core/core.ts'
 import type { StatementDecision } from '../policy/policy.ts'
 import type { Analysis, ParsedStatement } from '../sql/sql.ts'
 
@@ -15,6 +16,8 @@ export interface Refusal {
   readonly decisionId: string
   /** False for what the client could just as well have got from PostgreSQL: a syntax error. */
   readonly byPolicy: boolean
+  /** Where refusals like this are counted; absent where nothing was judged. */
+  readonly tally?: Tally
 }
 
 /** One statement that may run. */
@@ -28,6 +31,8 @@ export interface Admitted {
   readonly revision: string
   /** Audit members that do not change between executions: statement, decision, access. */
   readonly members: string
+  /** Where statements like this are counted. */
+  readonly tally: Tally
 }
 
 /** What would make a judgement better and can be had. */

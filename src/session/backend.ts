@@ -434,18 +434,15 @@ export class Backend {
   #ended(head: Expected, tag: string | null, sqlstate: string | null): void {
     const { decisionId, index, result } = head
     if (decisionId === null) return
-    const { audit, clock, id } = this.#state.options
-    audit.append(
-      'statement_ended',
-      endMembers(id, {
-        decisionId: index === 0 ? decisionId : `${decisionId}.${index}`,
-        tag,
-        rowCount: result?.rowCount ?? 0,
-        bytes: result?.bytes ?? 0,
-        sqlstate,
-        durationUs: Math.round(clock.monotonicUs() - head.sentUs),
-      }),
-    )
+    const { audit, clock, id, gate } = this.#state.options
+    const durationUs = Math.round(clock.monotonicUs() - head.sentUs)
+    const rowCount = result?.rowCount ?? 0
+    const bytes = result?.bytes ?? 0
+    gate.statistics.ended(durationUs, rowCount, bytes, result?.masks ?? false, sqlstate !== null)
+    head.span?.end(tag, rowCount, sqlstate)
+    const run = index === 0 ? decisionId : `${decisionId}.${index}`
+    const end = { decisionId: run, tag, rowCount, bytes, sqlstate, durationUs }
+    audit.append('statement_ended', endMembers(id, end))
   }
 
   #error(view: FrameView): void {

@@ -196,7 +196,7 @@ export class Frontend {
     view: FrameView,
   ): Handled {
     const state = this.#state
-    const { audit, clock, members, newDecisionId } = state.options
+    const { audit, clock, members, newDecisionId, gate } = state.options
     const decisionId = newDecisionId()
     entry.decisionId = decisionId
     entry.sentUs = clock.monotonicUs()
@@ -212,9 +212,11 @@ export class Frontend {
           ...(state.approval === null ? {} : { approval: JSON.stringify(state.approval) }),
         }),
       )
+      admitted.tally.count++
       this.#noteEffects(entry, admitted)
       if (admitted.analysis.sessionEffects.some(({ kind }) => kind === 'copy_in')) copyCount++
     }
+    entry.span = gate.tracer?.begin(entry.statements, state.options, decisionId, verdict) ?? null
     state.queue.push(entry)
     this.#pass(view)
     state.toUpstream.mark(view.buffer, view.start, view.end, entry)
@@ -556,6 +558,7 @@ export class Frontend {
     const state = this.#state
     entry.refusal = refusal
     if (members !== null) {
+      if (refusal.tally !== undefined) refusal.tally.count++
       state.options.audit.append(
         'statement_decided',
         runMembers(state.options.members, members, {

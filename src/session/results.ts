@@ -46,6 +46,11 @@ export class ResultStream {
     )
   }
 
+  /** Values of its rows are changed on their way. */
+  get masks(): boolean {
+    return this.admitted.plan.kind === 'masked'
+  }
+
   get limited(): boolean {
     return this.#limiter !== null
   }

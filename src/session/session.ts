@@ -306,8 +306,11 @@ export class Session {
   /** Null when the records are taken; a promise when they will be. */
   #commit(): Promise<void> | null {
     const { toUpstream, options } = this.#state
+    const { clock, gate } = options
+    const startedUs = clock.monotonicUs()
     try {
       const durable = options.audit.commit()
+      gate.statistics.audit.observe(clock.monotonicUs() - startedUs)
       return durable ?? null
     } catch (error) {
       if (!(error instanceof ProxyError)) throw error
