@@ -10,7 +10,7 @@
 import { createHash, timingSafeEqual } from 'node:crypto'
 import { fastify, type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
 import type { Health } from './health.ts'
-import type { Metrics } from './metrics.ts'
+import type { MetricDocument, Metrics } from './metrics.ts'
 
 export interface AdminCaller {
   readonly subject: string
@@ -22,6 +22,8 @@ export interface AdminOptions {
   readonly port: number
   readonly health: Health
   readonly metrics: Metrics
+  /** Metrics of other processes, shown with those of this one. */
+  readonly otherMetrics?: () => Promise<readonly MetricDocument[]>
   /**
    * Who is calling, or null for nobody. Without it the API is open to everybody who can connect: the
    * configuration allows that on loopback only.
@@ -63,7 +65,8 @@ export async function startAdmin(options: AdminOptions): Promise<AdminServer> {
       .send({ status: ready ? 'ready' : 'not ready', problems, warnings })
   })
   app.get('/metrics', async (_request, reply) => {
-    return await reply.type(options.metrics.contentType).send(await options.metrics.text())
+    const others = (await options.otherMetrics?.()) ?? []
+    return await reply.type(options.metrics.contentType).send(await options.metrics.text(others))
   })
   for (const add of options.routes ?? []) await add(app)
   await app.listen({ host: options.host, port: options.port })

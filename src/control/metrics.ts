@@ -5,7 +5,19 @@
  * Names are stable: `regate_` first, unit and `_total` last. Labels are bounded: never a user, a
  * database that a client made up, or a text.
  */
-import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom-client'
+import {
+  AggregatorRegistry,
+  collectDefaultMetrics,
+  Counter,
+  Gauge,
+  Histogram,
+  Registry,
+  type MetricObjectWithValues,
+  type MetricValue,
+} from 'prom-client'
+
+/** The metrics of a process as plain data, for another process to show beside its own. */
+export type MetricDocument = readonly MetricObjectWithValues<MetricValue<string>>[]
 
 /** Numbers of a data plane since it started; gauges are of the moment. */
 export interface PlaneNumbers {
@@ -23,13 +35,19 @@ export interface MetricSource {
 export class Metrics {
   readonly #registry = new Registry()
 
-  constructor(version: string) {
-    collectDefaultMetrics({ register: this.#registry, prefix: 'regate_' })
+  /** `processName` labels what is one process's own (memory, CPU, event loop); all else adds up. */
+  constructor(version: string, processName = 'main') {
+    collectDefaultMetrics({
+      register: this.#registry,
+      prefix: 'regate_',
+      labels: { process: processName },
+    })
     const info = new Gauge({
       name: 'regate_build_info',
       help: 'Version of regate and of Node; always 1.',
       labelNames: ['version', 'node'],
       registers: [this.#registry],
+      aggregator: 'first',
     })
     info.set({ version, node: process.version }, 1)
   }
@@ -72,7 +90,17 @@ export class Metrics {
     return this.#registry.contentType
   }
 
-  async text(): Promise<string> {
-    return await this.#registry.metrics()
+  /** Everything, for `text` of the process that is asked for metrics. */
+  async document(): Promise<MetricDocument> {
+    return await this.#registry.getMetricsAsJSON()
+  }
+
+  /** The text format; numbers of the same name and labels in `others` are added up. */
+  async text(others: readonly MetricDocument[] = []): Promise<string> {
+    if (others.length === 0) return await this.#registry.metrics()
+    const documents = [await this.document(), ...others] as MetricObjectWithValues<
+      MetricValue<string>
+    >[][]
+    return await AggregatorRegistry.aggregate(documents).metrics()
   }
 }
