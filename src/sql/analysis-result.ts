@@ -123,6 +123,7 @@ function finishEffects(recorder: Recorder): void {
     for (const name of included.unresolved) recorder.unresolved.add(name)
     recorder.mayChangeSettings ||= included.mayChangeSettings
     recorder.changesCatalog ||= included.changesCatalog
+    recorder.dependsOnSession ||= included.dependsOnSession
   }
   const assignBit = 1 << 13
   for (const [column, uses] of recorder.columns) {

@@ -50,6 +50,18 @@ describe('names', () => {
     expect(unknown.access.complete).toBe(false)
   })
 
+  test('a statement inside another asks for the search_path as it would alone', () => {
+    for (const sql of [
+      'SELECT name FROM users',
+      'PREPARE p AS SELECT name FROM users',
+      'DECLARE c CURSOR FOR SELECT name FROM users',
+      'EXPLAIN SELECT name FROM users',
+      'COPY (SELECT name FROM users) TO STDOUT',
+    ]) {
+      expect(one(sql, 'unknown').dependsOnSession, sql).toBe(true)
+    }
+  })
+
   test('a temporary table shadows a permanent one, and pg_temp names the own schema', () => {
     const session = new TestSession()
     session.temporarySchema = 'pg_temp_3'
