@@ -45,7 +45,7 @@ COPY drv (id, body) FROM STDIN;
 COPY (SELECT * FROM drv ORDER BY id) TO STDOUT;
 SQL
 }
-watch() { (echo 'SELECT 1 AS one'; echo '\watch 0.2') | timeout -s INT 1.1 psql -XAt | sed 's/^.*(every.*$//' | grep -v '^$' | sort | uniq | head -3; }
+watch() { (echo 'SELECT 1 AS one'; echo '\watch 0.2') | timeout -s INT 1.1 psql -XAt | sed 's/^.*(every.*$//' | grep -vE '^(Cancel request sent)?$' | sort | uniq | head -3; }
 transactions() {
   run <<'SQL'
 \set PROMPT1 '%x'
