@@ -13,9 +13,7 @@ const warmUpCount = 600
 const count = 300
 
 interface Decided {
-  readonly duration_us?: number
-  readonly cached?: boolean
-  readonly text?: string
+  readonly decision?: { readonly duration_us?: number }
 }
 
 /** The records of the statements that carry this word, from the audit segments. */
@@ -25,7 +23,7 @@ function recordsOf(contestant: Contestant, word: string): readonly number[] {
     .filter((file) => file.endsWith('.ndjson') || file.endsWith('.jsonl') || file.endsWith('.log'))
     .flatMap((file) => readFileSync(join(directory, file), 'utf8').split('\n'))
     .filter((line) => line.includes(word) && line.includes('"cached":false'))
-    .map((line) => (JSON.parse(line) as Decided).duration_us ?? Number.NaN)
+    .map((line) => (JSON.parse(line) as Decided).decision?.duration_us ?? Number.NaN)
     .filter((duration) => duration > 0)
 }
 

@@ -140,7 +140,7 @@ interface Report {
   readonly revision: string
   readonly judged: number
   readonly unchanged: number
-  /** Without text, not decided by a policy, or not parsable. */
+  /** Without text or constants, not decided by a policy, or not parsable. */
   readonly skipped: number
   readonly changed: number
   readonly wider: number
@@ -153,13 +153,13 @@ interface Decided {
   readonly session?: string
   readonly database?: string
   readonly identity?: { readonly user?: string; readonly groups?: readonly string[] }
-  readonly statement?: { readonly text?: string }
+  readonly statement?: { readonly text?: string; readonly redacted?: boolean }
   readonly decision?: { readonly action?: string; readonly rule?: string }
   readonly access?: { readonly masked_columns?: readonly string[] }
 }
 
 /** Rules of regate itself: no bundle changes what they say. */
-const ownRules = new Set(['regate.parse', 'regate.pinned', 'regate.policy_fault'])
+const ownRules = new Set(['regate.parse', 'regate.session', 'regate.pinned', 'regate.policy_fault'])
 
 /** Re-judges every record of the files, in their order. */
 export async function replay(
@@ -175,7 +175,7 @@ export async function replay(
   const judge = async (record: Decided): Promise<void> => {
     const text = record.statement?.text ?? ''
     const before = recorded(record)
-    if (text === '' || before === null) {
+    if (text === '' || record.statement?.redacted === true || before === null) {
       counts.skipped++
       return
     }

@@ -3,6 +3,7 @@
  * error with all its fields. Pure: text in, text out.
  */
 import Table from 'cli-table3'
+import { printableLines } from '../core/core.ts'
 
 /** A query's result as `pg` gives it with every value left as text. */
 export interface TextResult {
@@ -77,29 +78,22 @@ export function formatResult(result: TextResult): string {
     return count ? `${result.command} ${result.rowCount ?? 0}` : result.command
   }
   const table = new Table({
-    head: result.fields.map((field) => printable(field.name)),
+    head: result.fields.map((field) => printableLines(field.name)),
     style: { head: [], border: [], compact: true },
   })
-  for (const row of result.rows) table.push(row.map((value) => printable(value ?? 'NULL')))
+  for (const row of result.rows) table.push(row.map((value) => printableLines(value ?? 'NULL')))
   const { length } = result.rows
   return `${table.toString()}\n(${length} row${length === 1 ? '' : 's'})`
-}
-
-/** Values come from a database: escape sequences in them must not reach the terminal. */
-function printable(text: string): string {
-  return text.replace(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f]/g, (character) =>
-    JSON.stringify(character).slice(1, -1),
-  )
 }
 
 /** An error or notice with everything that it says. */
 export function formatMessage(message: ServerMessage, text: string | null): string {
   const code = message.code === undefined ? '' : ` ${message.code}`
-  const lines = [`${message.severity ?? 'ERROR'}${code}: ${printable(message.message ?? '')}`]
+  const lines = [`${message.severity ?? 'ERROR'}${code}: ${printableLines(message.message ?? '')}`]
   const position = Number(message.position ?? Number.NaN)
   if (text !== null && Number.isInteger(position)) lines.push(...pointer(text, position))
-  if (message.detail !== undefined) lines.push(`DETAIL: ${printable(message.detail)}`)
-  if (message.hint !== undefined) lines.push(`HINT: ${printable(message.hint)}`)
+  if (message.detail !== undefined) lines.push(`DETAIL: ${printableLines(message.detail)}`)
+  if (message.hint !== undefined) lines.push(`HINT: ${printableLines(message.hint)}`)
   return lines.join('\n')
 }
 
@@ -111,7 +105,7 @@ function pointer(text: string, position: number): string[] {
   const whole = text.slice(start).split('\n')[0] ?? ''
   const label = `LINE ${line}: `
   return [
-    `${label}${printable(whole)}`,
+    `${label}${printableLines(whole)}`,
     `${' '.repeat(label.length + [...before.slice(start)].length)}^`,
   ]
 }

@@ -29,16 +29,18 @@ export interface DecisionLogOptions {
 
 /** The members of a `statement_decided` record that become an event. */
 interface Decided {
-  readonly decision_id?: string
   readonly session?: string
   readonly database?: string
   readonly client_address?: string
   readonly identity?: unknown
   readonly statement?: unknown
-  readonly decision?: { readonly revision?: string }
+  readonly decision?: {
+    readonly decision_id?: string
+    readonly revision?: string
+    readonly duration_us?: number
+  }
   readonly access?: unknown
   readonly approval?: unknown
-  readonly duration_us?: number
 }
 
 const intervalMsDefault = 5_000
@@ -57,14 +59,14 @@ export function decisionEvent(
   const { statement, identity, access, database, session, decision, approval } = record
   return JSON.stringify({
     labels: options.labels,
-    decision_id: record.decision_id,
+    decision_id: decision?.decision_id,
     bundles: { [options.bundleName]: { revision: decision?.revision ?? '' } },
     path: 'regate/statement/decision',
     input: { statement, identity, access, session: { id: session, database }, approval },
     result: decision,
     requested_by: record.client_address,
     timestamp: new Date(options.clock.nowMs()).toISOString(),
-    metrics: { timer_rego_query_eval_ns: (record.duration_us ?? 0) * 1_000 },
+    metrics: { timer_rego_query_eval_ns: (decision?.duration_us ?? 0) * 1_000 },
     erased: ['/input/statement/ast', '/input/parameters', '/input/identity/claims'],
     masked: [],
   })

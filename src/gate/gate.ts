@@ -12,6 +12,7 @@ import type { StatementTracer } from '../core/core.ts'
 import { planMasks, type MaskPlan } from '../masking/masking.ts'
 import {
   EvaluationPending,
+  fingerprintOf,
   type ApprovalDocument,
   type IdentityDocument,
   type Judge,
@@ -306,7 +307,13 @@ export class Gate {
       verify:
         classified === 'unknown' || classified.length > 0 || this.#options.watchesResults === true,
       revision: judged.revision,
-      members: statementMembers(statement, analysis, decision, plan, judged.revision, literals),
+      members: statementMembers(
+        {
+          ...{ text: statement.text, statement, analysis, decision, plan, refused: null },
+          ...{ revision: judged.revision, fingerprint: fingerprintOf({ statement }) },
+        },
+        literals,
+      ),
       tally: this.statistics.tally(analysis.kind, decision.action, decision.rule),
     }
     const volatile = declares.inputs.size > 0 && (givenAtOnce.size > 0 || decision.asks.length > 0)
@@ -387,21 +394,20 @@ export class Gate {
   #refuseFault(error: ProxyError, context: JudgeContext, key: string): Verdict {
     const tally = this.statistics.tally('unparsed', 'deny', 'regate.parse')
     const refusal = { ...this.refuseFault(error), tally }
-    const members = statementMembers(
-      null,
-      null,
-      null,
-      null,
-      this.revision,
-      this.#options.literals,
-      {
-        text: Buffer.from(key, 'latin1').toString('utf8'),
-        refusal,
-        rule: 'regate.parse',
-        protocol: context.protocol,
-      },
-    )
+    const members = this.refusalMembers(refusal, Buffer.from(key, 'latin1'), 'regate.parse')
     return { kind: 'refused', refusal, members, needs: noNeeds }
+  }
+
+  /** Audit members of a refusal that regate gives by itself; `text` is a view of the query string. */
+  refusalMembers(refusal: Refusal, text: Buffer, rule = 'regate.session'): string {
+    const nothing = { statement: null, analysis: null, decision: null, plan: null }
+    return statementMembers(
+      {
+        ...{ ...nothing, text: text.toString('utf8'), revision: this.revision, fingerprint: null },
+        refused: { refusal, rule },
+      },
+      this.#options.literals,
+    )
   }
 
   #refuse(
@@ -424,13 +430,12 @@ export class Gate {
       tally: this.statistics.tally(analysis?.kind ?? 'unknown', 'deny', why.rule),
     }
     const members = statementMembers(
-      statement,
-      analysis,
-      decision,
-      null,
-      this.revision,
+      {
+        ...{ text: statement.text, statement, analysis, decision, plan: null },
+        ...{ revision: this.revision, fingerprint: fingerprintOf({ statement }) },
+        refused: { refusal, rule: why.rule },
+      },
       this.#options.literals,
-      { text: null, refusal, rule: why.rule, protocol: context.protocol },
     )
     return { kind: 'refused', refusal, members, needs }
   }

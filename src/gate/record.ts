@@ -1,54 +1,88 @@
 /**
  * The audit's members (contract §7) as JSON text, built once per judgement and spliced into every
- * record of it. Never a masked value, a password or a token; parameters only where asked for.
+ * record of it. Never a masked value, a password or a token. With `literals: redact` no constant of a
+ * statement either: not in its text, not in the reason of a refusal.
  */
-import type { MaskPlan } from '../masking/masking.ts'
+import { cut, jsonText } from '../core/core.ts'
+import { maskedColumnsOf, type MaskPlan } from '../masking/masking.ts'
 import type { StatementDecision } from '../policy/policy.ts'
-import type { Analysis, ParsedStatement } from '../sql/sql.ts'
+import {
+  dottedColumn,
+  dottedRelation,
+  holdsSecret,
+  redactLiterals,
+  redactMessage,
+  type Analysis,
+  type ParsedStatement,
+} from '../sql/sql.ts'
 import type { Refusal } from './verdict.ts'
 
 /** Characters of a statement that the record keeps. */
 const textLengthMax = 64 * 1024
+const reasonLengthMax = 4 * 1024
+/** Of names that come with the identity. */
+const nameLengthMax = 1024
+/** Groups, relations, columns: how many are listed. */
+const listCountMax = 256
 
-interface Refused {
-  /** The text where there is no statement. */
-  readonly text: string | null
-  readonly refusal: Refusal
-  readonly rule: string
-  readonly protocol: string
+export type Literals = 'keep' | 'redact'
+
+/** What a judgement found, for its record. */
+export interface Judged {
+  readonly text: string
+  readonly statement: ParsedStatement | null
+  readonly analysis: Analysis | null
+  readonly decision: StatementDecision | null
+  readonly plan: MaskPlan | null
+  readonly revision: string
+  /** Null where the text was not parsed. */
+  readonly fingerprint: string | null
+  readonly refused: { readonly refusal: Refusal; readonly rule: string } | null
 }
 
-/** `"statement":{…},"decision":{…},"access":{…}`: what does not change between executions. */
-export function statementMembers(
-  statement: ParsedStatement | null,
-  analysis: Analysis | null,
-  decision: StatementDecision | null,
-  plan: MaskPlan | null,
-  revision: string,
-  literals: 'keep' | 'redact',
-  refused: Refused | null = null,
-): string {
-  const text = statement?.text ?? refused?.text ?? ''
-  const statementJson = JSON.stringify({
-    text: bounded(literals === 'keep' ? text : ''),
-    kind: statement?.kind ?? null,
-    index: statement?.index ?? 0,
-    count: statement?.count ?? 1,
+/**
+ * `"statement":{…},"access":{…},"decision":{…` with the last object left open: what does not change
+ * between executions. `runMembers` closes it.
+ */
+export function statementMembers(judged: Judged, literals: Literals): string {
+  const { statement, analysis, decision, refused, text } = judged
+  const redacted = literals === 'redact' || holdsSecret(text)
+  const kept = cut(text, textLengthMax)
+  const reason = refused?.refusal.message ?? decision?.reason ?? ''
+  return (
+    `"statement":{"text":${jsonText(redacted ? redactLiterals(kept) : kept)},` +
+    `"fingerprint":${judged.fingerprint === null ? 'null' : `"${judged.fingerprint}"`},` +
+    `"kind":${JSON.stringify(statement?.kind ?? null)},"index":${statement?.index ?? 0},` +
+    `"count":${statement?.count ?? 1},"redacted":${redacted}},` +
+    `"access":${accessJson(analysis, judged.plan)},` +
+    `"decision":{"action":"${refused === null ? actionOf(decision, judged.plan) : 'deny'}",` +
+    `"rule":${jsonText(refused?.rule ?? decision?.rule ?? '')},` +
+    `"reason":${jsonText(cut(redacted ? redactMessage(reason, text) : reason, reasonLengthMax))},` +
+    `"sqlstate":${JSON.stringify(refused?.refusal.sqlstate ?? null)},` +
+    `"revision":${jsonText(judged.revision)}`
+  )
+}
+
+/** An `allow` that hides something is a `mask`. */
+function actionOf(decision: StatementDecision | null, plan: MaskPlan | null): string {
+  const action = decision?.action ?? 'deny'
+  return action === 'allow' && plan?.kind === 'masked' ? 'mask' : action
+}
+
+function accessJson(analysis: Analysis | null, plan: MaskPlan | null): string {
+  const { relations = [], columns = [], effects = [] } = analysis?.access ?? {}
+  return JSON.stringify({
+    relations: distinct(relations.map(({ schema, name }) => dottedRelation(schema, name))),
+    columns: distinct(
+      columns.map(({ schema, relation, name }) => dottedColumn(schema, relation, name)),
+    ),
+    effects,
+    masked_columns: plan?.kind === 'masked' ? distinct(maskedColumnsOf(plan.outputs)) : [],
   })
-  const decisionJson = JSON.stringify({
-    action: refused === null ? (decision?.action ?? 'deny') : 'deny',
-    rule: refused?.rule ?? decision?.rule ?? '',
-    reason: bounded(refused?.refusal.message ?? decision?.reason ?? ''),
-    sqlstate: refused?.refusal.sqlstate ?? null,
-    revision,
-  })
-  const relations = analysis?.access.relations ?? []
-  const accessJson = JSON.stringify({
-    relations: relations.map((relation) => `${relation.schema}.${relation.name}`),
-    effects: analysis?.access.effects ?? [],
-    masked_columns: maskedColumns(plan),
-  })
-  return `"statement":${statementJson},"decision":${decisionJson},"access":${accessJson}`
+}
+
+function distinct(names: readonly string[]): readonly string[] {
+  return [...new Set(names)].sort().slice(0, listCountMax)
 }
 
 /** `"session":…,"database":…,"identity":{…}`: the part that every record of a session shares. */
@@ -63,16 +97,18 @@ export function sessionMembers(session: {
     readonly method: string
   }
 }): string {
-  const identity = {
-    subject: bounded(session.identity.subject),
-    user: bounded(session.identity.user),
-    groups: session.identity.groups,
-    method: session.identity.method,
-  }
+  const { subject, user, groups, method } = session.identity
+  const listed = groups.slice(0, listCountMax).map(nameText)
   return (
-    `"session":${JSON.stringify(session.id)},"database":${JSON.stringify(bounded(session.database))},` +
-    `"client_address":${JSON.stringify(session.clientAddress)},"identity":${JSON.stringify(identity)}`
+    `"session":${nameText(session.id)},"database":${nameText(session.database)},` +
+    `"client_address":${nameText(session.clientAddress)},` +
+    `"identity":{"subject":${nameText(subject)},"user":${nameText(user)},` +
+    `"groups":[${listed.join(',')}],"method":${nameText(method)}}`
   )
+}
+
+function nameText(name: string): string {
+  return jsonText(cut(name, nameLengthMax))
 }
 
 /** The run of a judged statement: everything that changes from one execution to the next. */
@@ -81,16 +117,20 @@ export function runMembers(
   statementPart: string,
   run: {
     readonly decisionId: string
-    readonly outcome: 'forwarded' | 'refused' | 'held'
     readonly cached: boolean
     readonly durationUs: number
+    /** JSON of the approval that it runs under. */
     readonly approval?: string
+    /** It was refused with this; null where it may go upstream, which `statement_ended` will tell. */
+    readonly refusedWith: string | null
   },
 ): string {
-  const approval = run.approval === undefined ? '' : `,"approval":${run.approval}`
+  const outcome =
+    run.refusedWith === null ? 'null' : `{"forwarded":false,"sqlstate":"${run.refusedWith}"}`
   return (
-    `"decision_id":"${run.decisionId}",${sessionPart},${statementPart},` +
-    `"cached":${String(run.cached)},"duration_us":${run.durationUs},"outcome":"${run.outcome}"${approval}`
+    `${sessionPart},${statementPart},"decision_id":"${run.decisionId}",` +
+    `"cached":${run.cached},"duration_us":${run.durationUs}},` +
+    `"approval":${run.approval ?? 'null'},"outcome":${outcome}`
   )
 }
 
@@ -102,23 +142,25 @@ export interface RunEnd {
   readonly bytes: number
   readonly sqlstate: string | null
   readonly durationUs: number
+  /**
+   * `skipped`: the server passed over it because of an earlier error. `lost`: no answer came.
+   * `unsent`: it was on record, and then did not go upstream.
+   */
+  readonly fate: 'answered' | 'skipped' | 'lost' | 'unsent'
+  /** JSON of the rows that the client saw, where they are recorded. */
+  readonly result: string | null
 }
 
+/** @param sessionPart `"session":"…"` as in `sessionMembers`. */
 export function endMembers(sessionId: string, end: RunEnd): string {
+  const { fate, tag, sqlstate, result } = end
   return (
-    `"decision_id":"${end.decisionId}","session":${JSON.stringify(sessionId)},` +
-    `"tag":${JSON.stringify(end.tag)},"rows":${end.rowCount},"bytes":${end.bytes},` +
-    `"sqlstate":${JSON.stringify(end.sqlstate)},"duration_us":${end.durationUs}`
+    `"session":"${sessionId}","decision":{"decision_id":"${end.decisionId}"},` +
+    `"outcome":{"forwarded":${fate !== 'unsent'},"tag":${tag === null ? 'null' : jsonText(tag)},` +
+    `"rows":${end.rowCount},"bytes":${end.bytes},` +
+    `"sqlstate":${sqlstate === null ? 'null' : JSON.stringify(sqlstate)},` +
+    `"duration_us":${end.durationUs}` +
+    `${fate === 'skipped' || fate === 'lost' ? `,"${fate}":true` : ''}}` +
+    (result === null ? '' : `,"result":${result}`)
   )
-}
-
-function maskedColumns(plan: MaskPlan | null): readonly string[] {
-  if (plan?.kind !== 'masked') return []
-  return [
-    ...new Set(plan.outputs.flatMap((output) => (output.kind === 'pass' ? [] : output.columns))),
-  ].sort()
-}
-
-function bounded(text: string): string {
-  return text.length <= textLengthMax ? text : `${text.slice(0, textLengthMax)}…`
 }

@@ -8,6 +8,7 @@
  * visible (the context's key). The audit's members carry the text that runs, not the one that was judged.
  */
 import { LRUCache } from 'lru-cache'
+import { fingerprintOf } from '../policy/policy.ts'
 import { shapeOf, type ParsedStatement, type SyntaxNode } from '../sql/sql.ts'
 import { statementMembers } from './record.ts'
 import type { Admitted, Verdict } from './verdict.ts'
@@ -86,7 +87,13 @@ export class ShapeVerdicts {
     const members =
       this.#literals === 'redact'
         ? like.members
-        : statementMembers(statement, analysis, decision, plan, revision, this.#literals)
+        : statementMembers(
+            {
+              ...{ text: statement.text, statement, analysis, decision, plan, revision },
+              ...{ fingerprint: fingerprintOf({ statement }), refused: null },
+            },
+            this.#literals,
+          )
     return { ...like, statement, members }
   }
 }

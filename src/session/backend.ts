@@ -7,7 +7,7 @@
  * a result that needs a check never passes before it was checked.
  */
 import { ProxyError } from '../core/core.ts'
-import { endMembers, type Admitted, type Refusal } from '../gate/gate.ts'
+import type { Admitted, Refusal } from '../gate/gate.ts'
 import { redactDiagnostics } from '../masking/masking.ts'
 import {
   backendTypes,
@@ -25,10 +25,11 @@ import {
 import { applyEffects, transactionEnded } from './effects.ts'
 import { Expected, leavesSomething } from './expected.ts'
 import { inDoubt, unexpected } from './faults.ts'
-import { contradicted } from './frontend.ts'
+import { contradicted } from './own-refusals.ts'
 import { refusalResponse, substituteQuery } from './refusal.ts'
 import type { Portal } from './registry.ts'
 import { bindResult, readsMasked, ResultStream, unmasked } from './results.ts'
+import { recordEnd, recordSkipped } from './run-records.ts'
 import type { State } from './state.ts'
 
 export class Backend {
@@ -60,6 +61,7 @@ export class Backend {
   pass(view: FrameView): void {
     const result = this.#state.queue.head?.result
     if (result !== null && result !== undefined) result.bytes += view.end - view.start
+    result?.recording?.passedUnseen()
     this.#state.toClient.pass(view.buffer, view.start, view.end)
   }
 
@@ -76,7 +78,7 @@ export class Backend {
         this.#notice(view)
         return
       case backendTypes.NotificationResponse:
-        this.pass(view)
+        this.#state.toClient.pass(view.buffer, view.start, view.end)
         return
       case backendTypes.ErrorResponse:
         this.#error(view)
@@ -159,7 +161,7 @@ export class Backend {
   #parameterStatus(view: FrameView): void {
     const { name, value } = decodeParameterStatus(view)
     this.#state.facts.parameterStatus(name, value)
-    this.pass(view)
+    this.#state.toClient.pass(view.buffer, view.start, view.end)
   }
 
   #notice(view: FrameView): void {
@@ -187,7 +189,8 @@ export class Backend {
       throw new ProxyError('protocol_violation', 'the server sent rows nobody asked for')
     const bound =
       head.kind === 'execute' && portal !== null ? this.#bindPortal(admitted, portal) : null
-    const result = new ResultStream(admitted, bound ?? null, this.#state.options)
+    const formats = head.kind === 'execute' ? (portal?.resultFormats ?? null) : null
+    const result = new ResultStream(admitted, bound ?? null, this.#state.options, formats)
     head.result = result
     if (bound?.kind === 'stop') this.#stopResult(result, contradicted(this.#state, bound.reason))
     return result
@@ -269,6 +272,7 @@ export class Backend {
     if (result.untouched) {
       result.rowCount++
       result.bytes += bytes
+      result.recording?.row(view.buffer, view.start, view.end)
       this.#state.toClient.pass(view.buffer, view.start, view.end)
       return
     }
@@ -331,10 +335,11 @@ export class Backend {
       return
     }
     if (result.copy === null) {
+      result.recording?.copied(view.buffer, view.start, view.end)
       this.#state.toClient.pass(view.buffer, view.start, view.end)
       return
     }
-    result.copy.push(view.buffer, view.start, view.end, this.#writer)
+    result.copyRow(view.buffer, view.start, view.end, this.#writer)
     this.#state.toClient.addLater(this.#writer)
   }
 
@@ -351,7 +356,7 @@ export class Backend {
       head.result = new ResultStream(admitted, unmasked, options)
       head.result.copyBegins(catalog, options.maskKey)
     } else {
-      head.result?.copy?.end(this.#writer)
+      head.result?.copyEnds(this.#writer)
       this.#state.toClient.addLater(this.#writer)
       if (head.result !== null && head.result.stopped !== null) return
     }
@@ -370,7 +375,7 @@ export class Backend {
     const tag = decodeCommandComplete(view)
     if (head.kind === 'execute') this.#state.copyOver(head)
     applyEffects(this.#state, admitted, tag)
-    this.#ended(head, tag, null)
+    recordEnd(this.#state, head, tag, null)
     const stopped = head.result?.stopped ?? null
     if (stopped === null) this.#forward(head, view)
     else this.#stoppedButCompleted(head, stopped)
@@ -402,7 +407,7 @@ export class Backend {
     if (type === backendTypes.PortalSuspended) {
       if (head.kind !== 'execute' || head.portal === null) throw unexpected(type)
       head.portal.result = head.result
-      this.#ended(head, 'SUSPENDED', null)
+      recordEnd(this.#state, head, 'SUSPENDED', null)
     }
     const stopped = head.result?.stopped ?? null
     if (stopped === null) this.#forward(head, view)
@@ -416,7 +421,7 @@ export class Backend {
       throw unexpected(backendTypes.FunctionCallResponse)
     }
     if (admitted.plan.kind !== 'open') throw unexpected(backendTypes.FunctionCallResponse)
-    this.#ended(head, 'FUNCTION CALL', null)
+    recordEnd(this.#state, head, 'FUNCTION CALL', null)
     this.#forward(head, view)
     this.#next(head)
   }
@@ -429,20 +434,6 @@ export class Backend {
     }
     head.index++
     head.result = null
-  }
-
-  #ended(head: Expected, tag: string | null, sqlstate: string | null): void {
-    const { decisionId, index, result } = head
-    if (decisionId === null) return
-    const { audit, clock, id, gate } = this.#state.options
-    const durationUs = Math.round(clock.monotonicUs() - head.sentUs)
-    const rowCount = result?.rowCount ?? 0
-    const bytes = result?.bytes ?? 0
-    gate.statistics.ended(durationUs, rowCount, bytes, result?.masks ?? false, sqlstate !== null)
-    head.span?.end(tag, rowCount, sqlstate)
-    const run = index === 0 ? decisionId : `${decisionId}.${index}`
-    const end = { decisionId: run, tag, rowCount, bytes, sqlstate, durationUs }
-    audit.append('statement_ended', endMembers(id, end))
   }
 
   #error(view: FrameView): void {
@@ -485,7 +476,11 @@ export class Backend {
     }
     const stopped = head.result?.stopped ?? null
     const admitted = head.admitted
-    if (head.silent || head.muted) return
+    if (head.silent) return
+    if (head.muted) {
+      recordEnd(this.#state, head, null, sqlstate)
+      return
+    }
     if (head.refusal !== null) toClient.add(refusalResponse(head.refusal))
     else if (stopped !== null) {
       if (!head.failed) toClient.add(refusalResponse(stopped))
@@ -493,7 +488,7 @@ export class Backend {
       redactDiagnostics(view.buffer, view.start, view.end, this.#writer)
       toClient.addLater(this.#writer)
     } else toClient.pass(view.buffer, view.start, view.end)
-    if (head.refusal === null) this.#ended(head, null, stopped?.sqlstate ?? sqlstate)
+    if (head.refusal === null) recordEnd(this.#state, head, null, stopped?.sqlstate ?? sqlstate)
   }
 
   /** The server ignores everything it was sent up to the next Sync. */
@@ -511,7 +506,7 @@ export class Backend {
       queue.shift()
       this.#state.copyOver(head)
       head.change?.drop(first && head.clears)
-      if (head.decisionId !== null && !first) this.#ended(head, null, 'skipped')
+      if (!first) recordEnd(this.#state, head, null, null, 'skipped')
       if (head.own !== null) dropped.push(head)
       first = false
     }
@@ -525,6 +520,7 @@ export class Backend {
     const status = decodeReadyForQuery(view)
     state.transaction = status
     head.muted = false
+    if (head.failed) recordSkipped(state, head)
     state.copyOver(head)
     const abort = state.abortWith
     state.abortWith = null

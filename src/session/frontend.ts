@@ -27,6 +27,13 @@ import { Expected } from './expected.ts'
 import { readsAlike } from './facts.ts'
 import { textOfCall } from './function-call.ts'
 import type { Hold } from './hold.ts'
+import {
+  contradicted,
+  notServed,
+  tooManyStatements,
+  unknownPortal,
+  unknownStatement,
+} from './own-refusals.ts'
 import { reservedPrefix, substituteParse, substituteQuery } from './refusal.ts'
 import { SlotChange, type Portal, type Prepared } from './registry.ts'
 import { bindResult } from './results.ts'
@@ -57,6 +64,8 @@ export class Frontend {
   /** The estimate or a newer catalog was already asked for, for the frame that waited. */
   #rechecked = false
   #described = false
+  /** Audit members of the statement that people were asked about, for the frame that waited. */
+  #asked: string | null = null
   /** Probes of the frame that waited: one that gave no answer is not repeated for ever. */
   #probes = 0
 
@@ -89,6 +98,7 @@ export class Frontend {
       this.#hold = null
       this.#rechecked = false
       this.#described = false
+      this.#asked = null
       this.#probes = 0
       this.#state.approval = null
       this.#state.estimate = null
@@ -206,7 +216,7 @@ export class Frontend {
         'statement_decided',
         runMembers(members, admitted.members, {
           decisionId: index === 0 ? decisionId : `${decisionId}.${index}`,
-          outcome: 'forwarded',
+          refusedWith: null,
           cached: verdict.cached,
           durationUs: verdict.durationUs,
           ...(state.approval === null ? {} : { approval: JSON.stringify(state.approval) }),
@@ -393,7 +403,7 @@ export class Frontend {
       const described = this.#needDescription(admitted, portal)
       if (described !== null && described !== 'done') return described
       const stopped = this.#contradiction(admitted, portal)
-      if (stopped !== null) return this.#refuseExecute(entry, stopped, null)
+      if (stopped !== null) return this.#refuseExecute(entry, stopped, admitted.members)
     }
     state.segmentOpen = true
     return this.#admit(entry, judged.verdict, view)
@@ -403,7 +413,7 @@ export class Frontend {
   #judgeAgain(prepared: Prepared, portal: Portal): Judged {
     const state = this.#state
     if (this.#outcome !== null) {
-      return { kind: 'refused', refusal: this.#outcome, members: null }
+      return this.#refused(this.#outcome, prepared.text)
     }
     const declared = state.options.gate.judge.policy.declares.inputs
     if (state.approval === null && prepared.context === state.context('extended').key) {
@@ -563,7 +573,7 @@ export class Frontend {
         'statement_decided',
         runMembers(state.options.members, members, {
           decisionId: refusal.decisionId,
-          outcome: 'refused',
+          refusedWith: refusal.sqlstate,
           cached: false,
           durationUs: 0,
         }),
@@ -571,6 +581,12 @@ export class Frontend {
     }
     state.queue.push(entry)
     state.toUpstream.add(substitute)
+  }
+
+  /** On record with its text, and with what was found out where people were asked. */
+  #refused(refusal: Refusal, text: Buffer): Judged {
+    const members = this.#asked ?? this.#state.options.gate.refusalMembers(refusal, text)
+    return { kind: 'refused', refusal, members }
   }
 
   /** Judges a text, after everything that must be known first is known. */
@@ -582,7 +598,7 @@ export class Frontend {
     portal: Portal | null = null,
   ): Judged {
     const state = this.#state
-    if (this.#outcome !== null) return { kind: 'refused', refusal: this.#outcome, members: null }
+    if (this.#outcome !== null) return this.#refused(this.#outcome, text)
     const wait = this.#readable(text, name)
     if (wait !== null) return wait
     const verdict = state.options.gate.judgeText(text, state.context(protocol, parameters))
@@ -603,11 +619,8 @@ export class Frontend {
   #readable(text: Buffer, name: string | null): Judged | null {
     const state = this.#state
     const { facts } = state
-    const refused = (...details: ConstructorParameters<typeof ProxyError>): Judged => ({
-      kind: 'refused',
-      refusal: state.fault(...details),
-      members: null,
-    })
+    const refused = (...details: ConstructorParameters<typeof ProxyError>): Judged =>
+      this.#refused(state.fault(...details), text)
     if (name?.startsWith(reservedPrefix) === true) {
       return refused('denied', `names that begin with ${reservedPrefix} are reserved`, {
         hint: 'Choose another name for the prepared statement.',
@@ -689,6 +702,7 @@ export class Frontend {
   ): Handled {
     const state = this.#state
     const { holds } = state.options
+    this.#asked = verdict.asking.members
     if (holds === null || state.approval !== null || state.transaction === 'failed') {
       this.#outcome = state.options.gate.refuseApproval(verdict.asking, state.approval !== null)
       return { name: 'hold', until: Promise.resolve() }
@@ -778,39 +792,5 @@ function parameterDocument(value: Buffer | null): {
     : { type: 0, format: 'binary', value: value.toString('base64') }
 }
 
-/** The server's own words for a name that it does not know either. */
-function unknownStatement(state: State, name: string): Refusal {
-  const message =
-    name === ''
-      ? 'unnamed prepared statement does not exist'
-      : `prepared statement "${name}" does not exist`
-  return state.fault('denied', message, { sqlstate: '26000' })
-}
-
-function tooManyStatements(state: State): Refusal {
-  return state.fault('program_limit_exceeded', 'too many prepared statements', {
-    detail: `limits.preparedCountMax is ${state.options.limits.preparedCountMax}.`,
-    hint: 'DEALLOCATE those that are not needed any more.',
-  })
-}
-
-function unknownPortal(state: State, name: string): Refusal {
-  return state.fault('denied', `portal "${name}" does not exist`, { sqlstate: '34000' })
-}
-
 const nothing = Buffer.alloc(0)
 const probeCountMax = 2
-
-function notServed(state: State, oid: number): Refusal {
-  const message = `the function call protocol is not supported for function ${oid}`
-  return state.fault('feature_not_supported', message, {
-    hint: 'Call the function with SELECT; only the functions of large objects are served this way.',
-  })
-}
-
-/** The server named another origin than the trace: nothing of the result may leave. */
-export function contradicted(state: State, reason: string): Refusal {
-  return state.fault('denied', `the result was stopped: ${reason}`, {
-    hint: 'The catalog is being read again; send the statement once more.',
-  })
-}

@@ -7,6 +7,7 @@ import type { Admitted, Refusal } from '../gate/gate.ts'
 import { bindPlan, CopyRewriter, ResultLimiter, type BoundPlan } from '../masking/masking.ts'
 import type { ByteWriter, Field } from '../wire/wire.ts'
 import type { Spend, TypeSource } from '../masking/masking.ts'
+import { ResultRecording } from './recording.ts'
 import type { SessionOptions } from './state.ts'
 
 export type { BoundPlan } from '../masking/masking.ts'
@@ -18,16 +19,22 @@ export class ResultStream {
   bytes = 0
   /** Why no row may leave any more. */
   stopped: Refusal | null = null
+  /** What the client saw, where that is recorded. */
+  readonly recording: ResultRecording | null
   readonly #limiter: ResultLimiter | null
   #copy: CopyRewriter | null = null
 
   constructor(
     admitted: Admitted,
     bound: BoundPlan | null,
-    options: Pick<SessionOptions, 'clock' | 'identity' | 'rowBudgets'>,
+    options: Pick<SessionOptions, 'clock' | 'identity' | 'rowBudgets' | 'recorded'>,
+    formats: readonly number[] | null = null,
   ) {
     this.admitted = admitted
     this.bound = bound
+    const { recorded = null } = options
+    const names = admitted.analysis.outputs?.map(({ name }) => name) ?? []
+    this.recording = recorded === null ? null : new ResultRecording(recorded, names, formats)
     const limits = admitted.decision.limits
     this.#limiter =
       limits === null || admitted.analysis.writes
@@ -80,8 +87,30 @@ export class ResultStream {
 
   /** Appends the row as the client may see it. */
   row(buffer: Buffer, start: number, end: number, out: ByteWriter): void {
+    const before = out.count
     if (this.bound?.kind !== 'bound' || this.bound.rewriter === null) out.bytes(buffer, start, end)
     else this.bound.rewriter.rewrite(buffer, start, end, out)
+    if (this.recording === null) return
+    const shown = out.last(out.count - before)
+    this.recording.row(shown, 0, shown.length)
+  }
+
+  /** Appends what the client may see of a CopyData message. */
+  copyRow(buffer: Buffer, start: number, end: number, out: ByteWriter): void {
+    this.#recordCopied(out, () => this.#copy?.push(buffer, start, end, out))
+  }
+
+  /** Appends what was held back until the end of the COPY was known. */
+  copyEnds(out: ByteWriter): void {
+    this.#recordCopied(out, () => this.#copy?.end(out))
+  }
+
+  #recordCopied(out: ByteWriter, write: () => void): void {
+    const before = out.count
+    write()
+    if (this.recording === null) return
+    const shown = out.last(out.count - before)
+    this.recording.copied(shown, 0, shown.length)
   }
 
   /** COPY TO STDOUT began. Null: its data passes untouched. */

@@ -17,7 +17,9 @@ import {
   frontendTypes,
 } from '../wire/wire.ts'
 import { Backend } from './backend.ts'
+import type { Expected } from './expected.ts'
 import { Frontend } from './frontend.ts'
+import { recordLost } from './run-records.ts'
 import { reservedPrefix, substituteParse, substituteQuery } from './refusal.ts'
 import { State, type SessionOptions, type Wait } from './state.ts'
 
@@ -54,6 +56,8 @@ export class Session {
   /** A frame that waits to be handled again. */
   #frameWaits = false
   #ended = false
+  /** Statements whose records are not durable yet. */
+  readonly #unsent = new Set<Expected>()
 
   constructor(options: SessionOptions, output: SessionOutput) {
     this.#state = new State(options)
@@ -141,6 +145,8 @@ export class Session {
   clientClosed(): void {
     this.#frontend.withdraw('disconnect')
     this.#ended = true
+    for (const { entry } of this.#state.toUpstream.marks) this.#unsent.add(entry)
+    recordLost(this.#state, this.#unsent)
   }
 
   #keep(chunk: Buffer): void {
@@ -327,10 +333,13 @@ export class Session {
   #writeWhen(durable: Promise<void>): void {
     const { toUpstream, toClient } = this.#state
     const marked = toUpstream.marks.slice()
+    for (const { entry } of marked) this.#unsent.add(entry)
     const segments = toUpstream.take()
     const answers = toClient.take()
     const until = durable.then(
       () => {
+        if (this.#ended) return
+        for (const { entry } of marked) this.#unsent.delete(entry)
         this.#output.toUpstream(segments)
         if (answers.length > 0) this.#output.toClient(answers)
       },

@@ -29,6 +29,7 @@ import { Expected, ExpectedQueue, OwnRequest } from './expected.ts'
 import { Facts } from './facts.ts'
 import type { HoldPort } from './hold.ts'
 import { Outbox } from './outbox.ts'
+import type { RecordingLimits } from './recording.ts'
 import { reservedPrefix } from './refusal.ts'
 import { Namespace, type Portal, type Prepared } from './registry.ts'
 
@@ -54,6 +55,8 @@ export interface SessionOptions {
   readonly clock: Clock
   readonly catalog: CatalogPort
   readonly holds: HoldPort | null
+  /** Record the rows that the client saw, so many of each statement; null or absent: none. */
+  readonly recorded?: RecordingLimits | null
   /** Secret of the masks `hash` and `noise`. */
   readonly maskKey: Uint8Array
   /** Rows per identity and window, shared by all sessions of the worker; null counts none. */

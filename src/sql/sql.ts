@@ -24,5 +24,6 @@ export {
 } from './classes.ts'
 export type { PlpgsqlBody } from './plpgsql.ts'
 export { shapeOf, type Shape } from './shape.ts'
+export { holdsSecret, redactLiterals, redactMessage } from './redact.ts'
 export { analyse } from './analysis.ts'
 export type { AnalysisTools } from './analysis-context.ts'

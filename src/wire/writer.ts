@@ -30,6 +30,11 @@ export class ByteWriter {
     return this.#at - this.#taken
   }
 
+  /** A view of the last bytes that were written, valid until the next write. */
+  last(count: number): Buffer {
+    return this.#slab.subarray(this.#at - count, this.#at)
+  }
+
   /** Makes room for `bytes` more, so that the writes after it need not grow one by one. */
   reserve(bytes: number): void {
     if (this.#slab.length - this.#at < bytes) this.#grow(bytes)

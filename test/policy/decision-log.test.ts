@@ -69,14 +69,14 @@ function logTo(url: string, over: object = {}): DecisionLog {
 }
 
 const members = (id: string, text = 'SELECT 1'): string =>
-  `"decision_id":"${id}","session":"s","database":"shop","client_address":"127.0.0.1","identity":{"user":"ada"},` +
-  `"statement":{"text":${JSON.stringify(text)}},"decision":{"action":"allow","revision":"r1"},"access":{},"duration_us":12`
+  `"session":"s","database":"shop","client_address":"127.0.0.1","identity":{"user":"ada"},` +
+  `"statement":{"text":${JSON.stringify(text)}},"decision":{"action":"allow","revision":"r1","decision_id":"${id}","duration_us":12},"access":{}`
 
 it('uploads decisions as OPA does: a gzipped array of events', async () => {
   const { url, received } = await service()
   const log = logTo(url)
   log.offer('statement_decided', members('d1'))
-  log.offer('statement_ended', '"decision_id":"d1"')
+  log.offer('statement_ended', '"decision":{"decision_id":"d1"}')
   log.offer('statement_decided', members('d2'))
   await log.flush()
   expect(received).toHaveLength(1)
