@@ -5,9 +5,11 @@ import type { Metrics, PolicyKeeper } from '../control/control.ts'
 import { detectorKinds, ValueDetectors, type DetectorKind } from '../masking/masking.ts'
 import type { Server } from '../server/server.ts'
 
-/** Registers the numbers; they are read when somebody asks. */
-export function watchServer(metrics: Metrics, server: Server, keeper: PolicyKeeper): void {
-  const gauges: Record<string, [string, () => number]> = {
+type Numbers = Record<string, [help: string, read: () => number]>
+
+/** Registers the numbers of a data plane; they are read when somebody asks. */
+export function watchServer(metrics: Metrics, server: Server): void {
+  watchAll(metrics, 'gauge', {
     regate_sessions: ['Sessions that are authenticated and connected.', () => server.sessionCount],
     regate_connections: ['Client connections, authenticated or not.', () => server.connectionCount],
     regate_sessions_waiting: [
@@ -18,20 +20,25 @@ export function watchServer(metrics: Metrics, server: Server, keeper: PolicyKeep
       'Decisions that are cached.',
       () => server.gate.judge.cacheCount,
     ],
-    regate_policy_ok: [
-      '1 while the newest bundle is the active one.',
-      () => (keeper.status.code === null ? 1 : 0),
-    ],
-  }
-  for (const [name, [help, read]] of Object.entries(gauges)) {
-    metrics.watch({ name, help, kind: 'gauge', read })
-  }
-  const counters: Record<string, [string, () => number]> = {
+  })
+  watchAll(metrics, 'counter', {
     regate_connections_accepted_total: ['Client connections accepted.', () => server.acceptedCount],
     regate_connections_refused_total: [
       'Client connections refused: limits, authentication, connect policy, upstream.',
       () => server.refusedCount,
     ],
+  })
+}
+
+/** Registers what is known of the active policy. */
+export function watchPolicy(metrics: Metrics, keeper: PolicyKeeper): void {
+  watchAll(metrics, 'gauge', {
+    regate_policy_ok: [
+      '1 while the newest bundle is the active one.',
+      () => (keeper.status.code === null ? 1 : 0),
+    ],
+  })
+  watchAll(metrics, 'counter', {
     regate_policy_activations_total: [
       'Policies that became active.',
       () => keeper.status.activation_count,
@@ -40,16 +47,19 @@ export function watchServer(metrics: Metrics, server: Server, keeper: PolicyKeep
       'Bundles that could not be loaded.',
       () => keeper.status.failure_count,
     ],
-  }
-  for (const [name, [help, read]] of Object.entries(counters)) {
-    metrics.watch({ name, help, kind: 'counter', read })
-  }
+  })
   metrics.watch({
     name: 'regate_policy_info',
     help: 'Revision of the active policy; always 1.',
     kind: 'gauge',
     read: () => [{ labels: { revision: keeper.status.active_revision }, value: 1 }],
   })
+}
+
+function watchAll(metrics: Metrics, kind: 'counter' | 'gauge', numbers: Numbers): void {
+  for (const [name, [help, read]] of Object.entries(numbers)) {
+    metrics.watch({ name, help, kind, read })
+  }
 }
 
 /** The value detectors of these kinds, counted; null where there are none. */

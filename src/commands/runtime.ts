@@ -1,39 +1,21 @@
 /**
- * One running regate: everything that the configuration names, wired together and started in the
- * order in which the parts need each other, stopped in the reverse. `serve`, `demo` and the tests
- * start the same.
+ * One running regate: a control plane and the data planes that serve for it, started in the order
+ * in which they need each other, stopped in the reverse. `serve`, `demo` and the tests start the
+ * same.
  *
  * A part that cannot start ends all that was started before it. Signals, argv and the environment
  * are the caller's.
  */
 import { readFileSync } from 'node:fs'
 import type { Logger } from 'pino'
-import { FileAuditLog, noAudit, type AuditLog } from '../audit/audit.ts'
+import type { AuditLog } from '../audit/audit.ts'
 import type { Configuration } from '../config/config.ts'
-import {
-  Health,
-  Metrics,
-  PolicyKeeper,
-  policyRoutes,
-  sessionRoutes,
-  startAdmin,
-  type DecisionLog,
-  type AdminOptions,
-  type AdminServer,
-  type PolicyStatus,
-} from '../control/control.ts'
-import { systemClock } from '../core/core.ts'
-import { attemptLimitsOf, Authenticator, RevocationList } from '../identity/identity.ts'
-import { Judge, Shadow, type Policy } from '../policy/policy.ts'
-import { ClientTls, Server, type SessionInfo } from '../server/server.ts'
-import { SqlParser } from '../sql/sql.ts'
-import { Catalogs } from './catalogs.ts'
-import { openDecisionLogs, withDecisionLogs } from './decision-sinks.ts'
-import { adminAccess } from './admin-access.ts'
-import { unmatchedNames } from './names.ts'
-import { startDetectors, watchServer } from './observe.ts'
-import { keeperOptions } from './policy-source.ts'
-import { maskKeyOf, upstreamsOf, type Environment } from './wiring.ts'
+import type { PolicyStatus } from '../control/control.ts'
+import type { RevocationList } from '../identity/identity.ts'
+import { ControlPlane } from './control-plane.ts'
+import { DataPlane } from './data-plane.ts'
+import { Undo } from './undo.ts'
+import { maskKeyOf, type Environment } from './wiring.ts'
 
 export interface RuntimeOptions {
   readonly configuration: Configuration
@@ -54,7 +36,6 @@ export interface Runtime {
   readonly warnings: readonly string[]
   readonly policyStatus: PolicyStatus
   sessionCount(): number
-  sessions(): readonly SessionInfo[]
   /** Who may no longer act; a change counts at once. */
   readonly revocations: RevocationList
   /** Users, certificates and policies are read again; what needs a restart is logged. */
@@ -70,19 +51,6 @@ export function packageVersion(): string {
   return (JSON.parse(text) as { readonly version: string }).version
 }
 
-/** What must be undone, newest first, each once. */
-class Undo {
-  readonly #steps: (() => unknown)[] = []
-
-  push(step: () => unknown): void {
-    this.#steps.push(step)
-  }
-
-  async run(): Promise<void> {
-    for (let step = this.#steps.pop(); step !== undefined; step = this.#steps.pop()) await step()
-  }
-}
-
 /** Starts everything; rejects, with nothing left running, when a part cannot start. */
 export async function startRuntime(options: RuntimeOptions): Promise<Runtime> {
   const undo = new Undo()
@@ -95,262 +63,70 @@ export async function startRuntime(options: RuntimeOptions): Promise<Runtime> {
 }
 
 async function start(options: RuntimeOptions, undo: Undo): Promise<Runtime> {
-  const { configuration, environment, log } = options
-  const { limits } = configuration
-  const health = new Health()
-  const metrics = new Metrics(packageVersion())
+  const { configuration, environment, log, checkOnly = false } = options
   const warnings = warningsOf(configuration)
   for (const warning of warnings) log.warn(warning)
-
-  const parser = await SqlParser.create({ limits })
-  undo.push(() => parser.close())
-  const sinks = options.checkOnly === true ? [] : configuration.audit.sinks
-  const decisionLogs = await openDecisionLogs(sinks, environment, log)
-  for (const decisionLog of decisionLogs) undo.push(() => decisionLog.close())
-  const { keeper, judge, shadow } = await startPolicy(options, health, undo, decisionLogs)
-  const parts = await startIdentity(configuration, log, undo)
-  const upstreams = await upstreamsOf(configuration, environment, systemClock)
-  const catalogs = new Catalogs({ upstreams, limits, log, onChange: () => checkNames() })
-  undo.push(() => catalogs.stop())
-  const checkNames = (): readonly string[] => {
-    const names = unmatchedNames(keeper.policy.data, catalogs.loaded())
-    health.warn([...warnings, ...names])
-    return names
+  const control = await ControlPlane.start(
+    {
+      ...{ configuration, environment, log, checkOnly, warnings },
+      ...{ version: packageVersion(), processName: 'main' },
+    },
+    undo,
+  )
+  const served = await serveHere(options, control, undo)
+  const admin = checkOnly ? null : await control.listen()
+  const names = checkOnly ? await checkCatalogs(control, served) : []
+  const address = checkOnly ? configuration.listen : await served.listen()
+  if (!checkOnly) {
+    const { host, port } = address
+    const { revision } = control.policy
+    log.info({ host, port, admin: admin?.url, revision }, 'listening')
+    void served.warm().then(() => control.checkNames())
   }
-  const server = new Server({
-    ...{ host: configuration.listen.host, port: configuration.listen.port, ...parts },
-    tlsRequired: configuration.listen.tls?.required ?? false,
-    database: (name) => catalogs.entry(name),
-    ...{ judge, parser, limits, log, clock: systemClock, holds: null },
-    audit: withDecisionLogs(options.audit ?? openAudit(options, undo), decisionLogs),
-    maskKey: await maskKeyOf(configuration, environment),
-    detectors: startDetectors(configuration.detectors, metrics),
-    literals: configuration.audit.literals,
-  })
-  watchServer(metrics, server, keeper)
-  watchNames(metrics, () => (catalogs.loaded().length === 0 ? 0 : checkNames().length))
-  const names = await firstCatalogs(catalogs, log, checkNames, options.checkOnly === true)
-  const admin = await startAdminServer(options, undo, parts.revocations, health, metrics, [
-    liveSessions(server, parts.revocations, log),
-    policyRoutes({ keeper, shadow: shadow === null ? null : () => shadow.status }),
-  ])
-  const address = options.checkOnly === true ? null : await server.listen()
-  if (address !== null) {
-    undo.push(() => server.endAll())
-    log.info({ ...address, admin: admin?.url, revision: keeper.policy.revision }, 'listening')
-  }
-
   return {
-    host: address?.host ?? configuration.listen.host,
-    port: address?.port ?? configuration.listen.port,
-    adminUrl: admin?.url ?? '',
+    ...{ host: address.host, port: address.port, adminUrl: admin?.url ?? '' },
     warnings: [...warnings, ...names],
     get policyStatus() {
-      return keeper.status
+      return control.keeper.status
     },
-    sessionCount: () => server.sessionCount,
-    sessions: () => server.sessions(),
-    revocations: parts.revocations,
+    sessionCount: () => served.sessionCount,
+    revocations: control.revocations,
     reload: async (next) => {
-      await Promise.all([parts.authenticator.refresh(), parts.tls?.reload(), keeper.reload()])
+      await control.reload()
       for (const line of restartNeeded(configuration, next)) log.warn(line)
     },
     drain: async () => {
-      health.drain()
-      await server.drain()
+      control.health.drain()
+      await served.drain()
       await undo.run()
     },
     stop: () => undo.run(),
   }
 }
 
-function liveSessions(
-  server: Server,
-  revocations: RevocationList,
-  log: Logger,
-): ReturnType<typeof sessionRoutes> {
-  return sessionRoutes({
-    sessions: () => server.sessions(),
-    revocations,
-    log: (facts, message) => log.warn(facts, message),
-  })
-}
-
-function watchNames(metrics: Metrics, read: () => number): void {
-  metrics.watch({
-    name: 'regate_policy_names_unmatched',
-    help: 'Classified columns and granted relations that match nothing in the catalog.',
-    kind: 'gauge',
-    read,
-  })
-}
-
-/**
- * The catalogs of the databases that are configured by name are read early. `--check` waits and wants
- * to know what failed; a proxy that starts before its servers does not.
- */
-async function firstCatalogs(
-  catalogs: Catalogs,
-  log: Logger,
-  checkNames: () => readonly string[],
-  wait: boolean,
-): Promise<readonly string[]> {
-  const warming = catalogs.warm()
-  if (wait) {
-    const failed = (await warming).map(
-      ({ database, error }) => `database ${database} cannot be read: ${String(error)}`,
-    )
-    return catalogs.loaded().length === 0 ? failed : [...failed, ...checkNames()]
-  }
-  void warming.then((failed) => {
-    for (const { database, error } of failed) {
-      log.warn({ database, err: error }, 'catalog: cannot be read yet')
-    }
-    if (catalogs.loaded().length > 0) for (const name of checkNames()) log.warn(`policy: ${name}`)
-  })
-  return []
-}
-
-const segmentBytesMax = 256 * 1024 * 1024
-const segmentMsMax = 24 * 60 * 60 * 1000
-
-/** The audit log of this process, closed with a signed checkpoint when everything else has ended. */
-function openAudit(options: RuntimeOptions, undo: Undo): AuditLog {
-  if (options.checkOnly === true) return noAudit
-  const { directory, fsync, retainMs } = options.configuration.audit
-  const log = FileAuditLog.open({
-    ...{ directory, fsync, retainMs, segmentBytesMax, segmentMsMax },
-    worker: 'main',
-    clock: systemClock,
-    onNews: (message, error) => {
-      options.log.warn({ err: error }, message)
-    },
-  })
-  undo.push(() => {
-    log.close()
-  })
-  return log
-}
-
-async function startPolicy(
+/** The one data plane of a regate without workers: in this process. */
+async function serveHere(
   options: RuntimeOptions,
-  health: Health,
+  control: ControlPlane,
   undo: Undo,
-  decisionLogs: readonly DecisionLog[],
-): Promise<{
-  readonly keeper: PolicyKeeper
-  readonly judge: Judge
-  readonly shadow: Shadow | null
-}> {
-  const { configuration, environment, log } = options
-  const { limits } = configuration
-  let judge: Judge | null = null
-  let failures = 0
-  const keeper = await PolicyKeeper.start({
-    ...(await keeperOptions(configuration.policy, { limits, environment })),
-    clock: systemClock,
-    onPolicy: (policy: Policy) => {
-      judge?.swap(policy)
-      log.info({ revision: policy.revision }, 'policy: another revision is active')
+): Promise<DataPlane> {
+  const { configuration, environment, log, checkOnly = false, audit = null } = options
+  const plane = await DataPlane.start(
+    {
+      ...{ configuration, environment, log, checkOnly, audit, name: 'main' },
+      ...{ metrics: control.metrics, sharesMetrics: true },
+      ...{ policy: control.policy, candidate: control.candidate, control: control.port },
+      maskKey: await maskKeyOf(configuration, environment),
     },
-    onStatus: (status: PolicyStatus) => {
-      if (status.code === null) health.ok('policy')
-      else health.problem('policy', status.message ?? status.code)
-      if (status.failure_count > failures) {
-        log.error({ status }, 'policy: the newest bundle is not active, the one before it stays')
-      }
-      failures = status.failure_count
-    },
-    onLoaded: (status: PolicyStatus) => {
-      for (const decisionLog of decisionLogs) void decisionLog.status(status)
-    },
-    ...(options.checkOnly === true ? { watchMs: 0 } : {}),
-  })
-  undo.push(() => keeper.close())
-  const shadow = await startShadow(options, undo)
-  judge = new Judge({ policy: keeper.policy, limits, clock: systemClock, shadow })
-  return { keeper, judge, shadow }
+    undo,
+  )
+  control.attach(() => [plane])
+  return plane
 }
 
-/** The candidate of `policy.shadow`: a keeper of its own, judged when nothing else waits. */
-async function startShadow(options: RuntimeOptions, undo: Undo): Promise<Shadow | null> {
-  const { configuration, environment, log } = options
-  const { policy, limits } = configuration
-  if (policy.shadow === null) return null
-  let shadow: Shadow | null = null
-  const keeper = await PolicyKeeper.start({
-    ...(await keeperOptions({ ...policy.shadow, opa: policy.opa }, { limits, environment })),
-    name: 'shadow',
-    clock: systemClock,
-    onPolicy: (candidate: Policy) => shadow?.swap(candidate),
-    ...(options.checkOnly === true ? { watchMs: 0 } : {}),
-  })
-  undo.push(() => keeper.close())
-  shadow = new Shadow({
-    policy: keeper.policy,
-    schedule: (work) => void setImmediate(work),
-    onDifference: (difference) => log.info({ difference }, 'shadow: the candidate differs'),
-  })
-  return shadow
-}
-
-async function startIdentity(
-  configuration: Configuration,
-  log: Logger,
-  undo: Undo,
-): Promise<{
-  readonly authenticator: Authenticator
-  readonly revocations: RevocationList
-  readonly tls: ClientTls | null
-}> {
-  const revocations = new RevocationList(systemClock)
-  const authenticator = await Authenticator.open({
-    entries: configuration.authentication,
-    attemptLimits: attemptLimitsOf(configuration.limits),
-    revocations,
-    clock: systemClock,
-    log: (message, facts) => log.info(facts, message),
-  })
-  undo.push(() => authenticator.close())
-  const files = configuration.listen.tls
-  const tls =
-    files === null
-      ? null
-      : await ClientTls.open({
-          ...{ cert: files.cert, key: files.key, clientCa: files.clientCa },
-          crl: files.clientCrl,
-        })
-  // Changed users and certificates are taken over without a signal too.
-  const timer = setInterval(() => {
-    const refreshed = Promise.all([authenticator.refresh(), tls?.reload()])
-    refreshed.catch((error: unknown) => log.warn({ err: error }, 'users or certificates: kept'))
-  }, refreshMs)
-  timer.unref()
-  undo.push(() => clearInterval(timer))
-  return { authenticator, revocations, tls }
-}
-
-const refreshMs = 5_000
-
-async function startAdminServer(
-  options: RuntimeOptions,
-  undo: Undo,
-  revocations: RevocationList,
-  health: Health,
-  metrics: Metrics,
-  routes: NonNullable<AdminOptions['routes']>,
-): Promise<AdminServer | null> {
-  if (options.checkOnly === true) return null
-  const { configuration, environment, log } = options
-  const { host, port } = configuration.admin
-  const access = adminAccess(configuration, environment, revocations, (message, facts) => {
-    log.warn(facts, message)
-  })
-  undo.push(() => access.close())
-  const { authenticate } = access
-  const admin = await startAdmin({ host, port, health, metrics, routes, authenticate })
-  undo.push(() => admin.close())
-  return admin
+/** `--check` waits for the catalogs and wants to know what failed. */
+async function checkCatalogs(control: ControlPlane, plane: DataPlane): Promise<readonly string[]> {
+  return [...(await plane.warm()), ...(await control.checkNames())]
 }
 
 /** Parts of the configuration that this version reads but does not act on are said, not ignored. */

@@ -9,13 +9,13 @@ import type { PolicyKeeper } from './bundles.ts'
 export interface PolicyRoutesOptions {
   readonly keeper: PolicyKeeper
   /** Null where no candidate is configured. */
-  readonly shadow: (() => ShadowStatus) | null
+  readonly shadow: (() => Promise<ShadowStatus | null>) | null
 }
 
 /** GET /v1/policy, POST /v1/policy/reload, POST /v1/policy/rollback. */
 export function policyRoutes(options: PolicyRoutesOptions): (app: FastifyInstance) => void {
   const { keeper, shadow } = options
-  const report = (): object => {
+  const report = async (): Promise<object> => {
     const { policy, status } = keeper
     const { inputs, onDemand, constants } = policy.declares
     return {
@@ -23,29 +23,29 @@ export function policyRoutes(options: PolicyRoutesOptions): (app: FastifyInstanc
       bundle: status,
       declares: { inputs: [...inputs], on_demand: [...onDemand], constants },
       classified_columns: policy.classified,
-      shadow: shadow === null ? null : shadow(),
+      shadow: shadow === null ? null : await shadow(),
     }
   }
   return (app) => {
-    app.get('/v1/policy', async () => Promise.resolve(report()))
+    app.get('/v1/policy', report)
     app.post('/v1/policy/reload', async (_request, reply) => {
       try {
         const changed = await keeper.reload()
-        return { changed, ...report() }
+        return { changed, ...(await report()) }
       } catch (error) {
         const { message, detail, hint } = error as {
           message: string
           detail?: string
           hint?: string
         }
-        return await reply.code(422).send({ error: message, detail, hint, ...report() })
+        return await reply.code(422).send({ error: message, detail, hint, ...(await report()) })
       }
     })
     app.post('/v1/policy/rollback', async (_request, reply) => {
-      if (await keeper.rollback()) return report()
+      if (await keeper.rollback()) return await report()
       return await reply
         .code(409)
-        .send({ error: 'there is no revision to go back to', ...report() })
+        .send({ error: 'there is no revision to go back to', ...(await report()) })
     })
   }
 }

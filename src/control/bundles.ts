@@ -34,8 +34,8 @@ export interface KeeperOptions {
   readonly clock: Clock
   readonly opa: OpaSearch
   readonly cacheDirectory: string | null
-  /** Called with every policy that becomes active after the first one. */
-  readonly onPolicy: (policy: Policy) => void
+  /** Called with every policy that becomes active after the first one; a promise is waited for. */
+  readonly onPolicy: (policy: Policy) => unknown
   /** Called with the status whenever a load ended, well or not. */
   readonly onStatus?: (status: PolicyStatus) => void
   /** Called when a load ended, well or not: once each, where onStatus hears every step. */
@@ -145,13 +145,13 @@ export class PolicyKeeper {
 
   /** Goes back to the policy that was active before; false where there is none. */
   rollback(): Promise<boolean> {
-    return this.#enqueue(() => {
+    return this.#enqueue(async () => {
       const previous = this.#history.pop()
-      if (previous === undefined) return Promise.resolve(false)
+      if (previous === undefined) return false
       this.#refused = this.#bytesHash
       this.#policy = previous.policy
       this.#bytesHash = previous.hash
-      this.#options.onPolicy(previous.policy)
+      await this.#options.onPolicy(previous.policy)
       this.#report({
         active_revision: previous.policy.revision,
         previous_revision: this.#history.at(-1)?.policy.revision ?? null,
@@ -159,7 +159,7 @@ export class PolicyKeeper {
         activation_count: this.#status.activation_count + 1,
         rolled_back: true,
       })
-      return Promise.resolve(true)
+      return true
     })
   }
 
@@ -214,7 +214,7 @@ export class PolicyKeeper {
       if (this.#history.length > historyCountMax) this.#history.shift()
       const previous = this.#policy
       this.#policy = policy
-      this.#options.onPolicy(policy)
+      await this.#options.onPolicy(policy)
       this.#refused = null
       this.#accept(raw, hash)
       await persist(this.#options, raw.packed).catch((error: unknown) => {

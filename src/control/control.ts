@@ -31,6 +31,7 @@ export {
   type PolicyStatus,
 } from './bundles.ts'
 export { serviceAgent, serviceHeaders, serviceUrl, type ServiceOptions } from './bundles-remote.ts'
+export { mergeShadows, type ControlPort, type DataPlanePort, type PlaneReport } from './planes.ts'
 export { sessionRoutes, type SessionRouteOptions } from './sessions.ts'
 export { policyRoutes, type PolicyRoutesOptions } from './bundles-routes.ts'
 export { decisionEvent, DecisionLog, type DecisionLogOptions } from './decision-log.ts'

@@ -16,8 +16,10 @@ import type { SessionInfo } from '../server/server.ts'
 import { callerOf } from './admin.ts'
 
 export interface SessionRouteOptions {
-  sessions(): readonly SessionInfo[]
+  sessions(): Promise<readonly SessionInfo[]>
   readonly revocations: RevocationList
+  /** Resolves when every process knows the changes of `revocations` made so far. */
+  applied(): Promise<unknown>
   /** What was done and by whom; for the log. */
   readonly log: (facts: Readonly<Record<string, unknown>>, message: string) => void
 }
@@ -31,13 +33,16 @@ const revocationSchema = z.strictObject({
 export function sessionRoutes(options: SessionRouteOptions): (app: FastifyInstance) => void {
   const { revocations, log } = options
   return (app) => {
-    app.get('/v1/sessions', () => ({ sessions: options.sessions().map(shownSession) }))
+    app.get('/v1/sessions', async () => {
+      return { sessions: (await options.sessions()).map(shownSession) }
+    })
     app.delete<{ Params: { id: string } }>('/v1/sessions/:id', async (request, reply) => {
       const { id } = request.params
-      if (!options.sessions().some((session) => session.id === id)) {
+      if (!(await options.sessions()).some((session) => session.id === id)) {
         return await reply.code(404).send({ error: `there is no session ${id}` })
       }
       revocations.revokeSession(id)
+      await options.applied()
       log({ session: id, by: callerOf(request)?.subject ?? null }, 'session revoked')
       return await reply.code(202).send({ session: id })
     })
@@ -51,6 +56,7 @@ export function sessionRoutes(options: SessionRouteOptions): (app: FastifyInstan
       }
       const { subject, until } = parsed.data
       const made = revocations.revokeSubject(subject, until === null ? null : Date.parse(until))
+      await options.applied()
       log({ subject, until, by: callerOf(request)?.subject ?? null }, 'subject revoked')
       return await reply.code(201).send(shownRevocation(made))
     })
@@ -59,6 +65,7 @@ export function sessionRoutes(options: SessionRouteOptions): (app: FastifyInstan
       async (request, reply) => {
         const { subject } = request.params
         revocations.restoreSubject(subject)
+        await options.applied()
         log({ subject, by: callerOf(request)?.subject ?? null }, 'revocation taken back')
         return await reply.code(200).send({ subject })
       },

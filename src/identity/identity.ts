@@ -25,7 +25,7 @@ export { AttemptLimiter, attemptLimitsOf, type AttemptLimits } from './attempts.
 export { serverEndPoint, type PeerNames } from './certificate.ts'
 export { isLoopback, matchFault } from './entries.ts'
 export { discoveryUrlOf, isAllowedUrl } from './issuer.ts'
-export { RevocationList, type Revocation } from './revocation.ts'
+export { RevocationList, type Revocation, type RevocationChange } from './revocation.ts'
 export {
   deriveVerifier,
   formatVerifier,

@@ -18,6 +18,9 @@ export type Revocation =
     }
   | { readonly kind: 'session'; readonly session: string; readonly atMs: number }
 
+/** A revocation, or one that was taken back. */
+export type RevocationChange = Revocation | { readonly kind: 'restore'; readonly subject: string }
+
 /** Session revocations are forgotten after this many newer ones: those sessions are long gone. */
 const sessionCountMax = 100_000
 
@@ -28,7 +31,7 @@ export class RevocationList {
   readonly #sessions = new Set<string>()
   /** Grows with every change: a session compares it and asks only when it moved. */
   #version = 0
-  #listener: () => void = () => undefined
+  #listener: (change: RevocationChange) => void = () => undefined
 
   constructor(clock: Clock) {
     this.#clock = clock
@@ -38,8 +41,8 @@ export class RevocationList {
     return this.#version
   }
 
-  /** Calls back after each change; one server of a process listens. */
-  onChange(listener: () => void): void {
+  /** Calls back after each change; one listens: the server of a process, or who hands it on. */
+  onChange(listener: (change: RevocationChange) => void): void {
     this.#listener = listener
   }
 
@@ -50,7 +53,7 @@ export class RevocationList {
     else this.#sessions.add(revocation.session)
     const oldest = this.#sessions.values().next()
     if (this.#sessions.size > sessionCountMax && !oldest.done) this.#sessions.delete(oldest.value)
-    this.#listener()
+    this.#listener(revocation)
   }
 
   /** Refuses everything of the subject up to now; `untilMs` blocks new tokens too, up to then. */
@@ -68,7 +71,9 @@ export class RevocationList {
 
   /** Takes a subject's revocation back. */
   restoreSubject(subject: string): void {
-    if (this.#subjects.delete(subject)) this.#version++
+    if (!this.#subjects.delete(subject)) return
+    this.#version++
+    this.#listener({ kind: 'restore', subject })
   }
 
   list(): readonly Revocation[] {

@@ -73,8 +73,8 @@ export interface ServerOptions {
   readonly detectors?: ValueDetectors | null
   /** Literals of statements in the audit. */
   readonly literals: 'keep' | 'redact'
-  /** Sends a cancel request on that is not this worker's. */
-  readonly cancelElsewhere?: (processId: number, secret: Buffer) => void
+  /** Sends a cancel request on that is for no session of this server. */
+  readonly cancelElsewhere?: (processId: number, secret: Buffer) => Promise<void>
 }
 
 /** A session as the admin API shows it. */
@@ -309,7 +309,7 @@ export class Server {
             'client refused',
           )
         }
-      } else if (client.kind === 'cancel') await this.#cancel(client)
+      } else if (client.kind === 'cancel') await this.#passCancel(client)
       else await this.#begin(client)
     } catch (error) {
       log.error({ err: error }, 'a connection failed before its session began')
@@ -317,16 +317,23 @@ export class Server {
     }
   }
 
-  /** A CancelRequest: only the right secret of a session of ours does anything. */
-  async #cancel(request: CancelRequest): Promise<void> {
+  /** Cancels what runs in the session with this key; false where it has none. */
+  async cancel(processId: number, secret: Buffer): Promise<boolean> {
+    for (const running of this.#running.values()) {
+      if (running.connection.processId !== processId) continue
+      if (!sameSecret(running.secret, secret)) continue
+      if (!running.pump.session.cancelRequested()) await running.cancelUpstream()
+      return true
+    }
+    return false
+  }
+
+  /** A CancelRequest: only the right secret of a session does anything, and nothing is answered. */
+  async #passCancel(request: CancelRequest): Promise<void> {
+    const { processId, secret } = request
     try {
-      for (const running of this.#running.values()) {
-        if (running.connection.processId !== request.processId) continue
-        if (!sameSecret(running.secret, request.secret)) continue
-        if (!running.pump.session.cancelRequested()) await running.cancelUpstream()
-        return
-      }
-      this.#options.cancelElsewhere?.(request.processId, request.secret)
+      if (!(await this.cancel(processId, secret)))
+        await this.#options.cancelElsewhere?.(processId, secret)
     } catch (error) {
       this.#options.log.warn({ err: error }, 'a cancel request could not be passed on')
     } finally {
@@ -347,9 +354,10 @@ export class Server {
       )
       const { limits } = this.#options
       const gone = new AbortController()
-      client.socket.once('close', () => {
+      const onGone = (): void => {
         gone.abort()
-      })
+      }
+      client.socket.once('close', onGone)
       const catalog = entry.catalog(client.startup.database)
       catalog.catch(() => undefined)
       connection = await connectUpstream({
@@ -357,6 +365,7 @@ export class Server {
         protocolMinor: client.startup.protocolMinor,
         allowUnsupported: entry.allowUnsupported,
       })
+      client.socket.off('close', onGone)
       this.#run(client, connection, await catalog, decision, roleName, role, target)
     } catch (error) {
       connection?.socket.destroy()

@@ -1,0 +1,267 @@
+/**
+ * The control plane of a running regate: the policy keeper, revocations, the admin API, health and
+ * metrics. One in each regate, whatever the number of data planes that serve.
+ */
+import type { Logger } from 'pino'
+import type { Configuration } from '../config/config.ts'
+import {
+  Health,
+  mergeShadows,
+  Metrics,
+  PolicyKeeper,
+  policyRoutes,
+  sessionRoutes,
+  startAdmin,
+  type AdminServer,
+  type ControlPort,
+  type DataPlanePort,
+  type PlaneReport,
+  type PolicyStatus,
+} from '../control/control.ts'
+import { systemClock } from '../core/core.ts'
+import { RevocationList, type RevocationChange } from '../identity/identity.ts'
+import type { Policy } from '../policy/policy.ts'
+import { adminAccess } from './admin-access.ts'
+import { openDecisionLogs } from './decision-sinks.ts'
+import { watchPolicy } from './observe.ts'
+import { keeperOptions } from './policy-source.ts'
+import type { Undo } from './undo.ts'
+import type { Environment } from './wiring.ts'
+
+export interface ControlPlaneOptions {
+  readonly configuration: Configuration
+  readonly environment: Environment
+  readonly log: Logger
+  /** Nothing listens and nothing is watched: what `--check` needs. */
+  readonly checkOnly: boolean
+  readonly version: string
+  /** Of the process that this runs in, as metrics show it. */
+  readonly processName: string
+  /** What is not wrong but deserves a look. */
+  readonly warnings: readonly string[]
+}
+
+/** Started; data planes are attached when they are there, then the admin API listens. */
+export class ControlPlane {
+  readonly health = new Health()
+  readonly metrics: Metrics
+  /** Who may no longer act; a change counts at once, in every data plane. */
+  readonly revocations = new RevocationList(systemClock)
+  readonly #options: ControlPlaneOptions
+  readonly #undo: Undo
+  #keeper: PolicyKeeper | null = null
+  #shadowKeeper: PolicyKeeper | null = null
+  #planes: () => readonly DataPlanePort[] = () => []
+  #names: readonly string[] = []
+  #namesTimer: NodeJS.Timeout | null = null
+  /** Changes of revocations that are on their way. */
+  #changing: Promise<unknown> = Promise.resolve()
+
+  private constructor(options: ControlPlaneOptions, undo: Undo) {
+    this.#options = options
+    this.#undo = undo
+    this.metrics = new Metrics(options.version, options.processName)
+  }
+
+  /** Loads the policies; rejects where there is none that can be used. */
+  static async start(options: ControlPlaneOptions, undo: Undo): Promise<ControlPlane> {
+    const plane = new ControlPlane(options, undo)
+    await plane.#startPolicy()
+    plane.revocations.onChange((change) => {
+      plane.#tellRevocation(change)
+    })
+    undo.push(() => {
+      if (plane.#namesTimer !== null) clearTimeout(plane.#namesTimer)
+    })
+    watchPolicy(plane.metrics, plane.keeper)
+    plane.metrics.watch({
+      name: 'regate_policy_names_unmatched',
+      help: 'Classified columns and granted relations that match nothing in the catalog.',
+      kind: 'gauge',
+      read: () => plane.#names.length,
+    })
+    return plane
+  }
+
+  get keeper(): PolicyKeeper {
+    if (this.#keeper === null) throw new Error('the policy keeper is used before it was started')
+    return this.#keeper
+  }
+
+  get policy(): Policy {
+    return this.keeper.policy
+  }
+
+  /** The policy of `policy.shadow`; null without one. */
+  get candidate(): Policy | null {
+    return this.#shadowKeeper?.policy ?? null
+  }
+
+  /** Names in the policy's data that no catalog has, one sentence each, as last looked at. */
+  get unmatchedNames(): readonly string[] {
+    return this.#names
+  }
+
+  /** What data planes ask of this one. */
+  readonly port: ControlPort = {
+    holds: null,
+    cancelElsewhere: async (processId, secret) => {
+      await Promise.all(this.#planes().map((plane) => plane.cancel(processId, secret)))
+    },
+    catalogsChanged: () => {
+      // Many catalogs may change together: looked at once, a moment later.
+      this.#namesTimer ??= setTimeout(() => {
+        this.#namesTimer = null
+        this.checkNames().catch(() => undefined)
+      }, namesMs).unref()
+    },
+  }
+
+  /** The data planes that run, asked for each time they are needed. */
+  attach(planes: () => readonly DataPlanePort[]): void {
+    this.#planes = planes
+  }
+
+  /** Asks the data planes which names match nothing; readiness and metrics show it. */
+  async checkNames(): Promise<readonly string[]> {
+    const reports = await this.#ask((plane) => plane.report())
+    const known = reports.map(({ unmatched }) => unmatched).filter((names) => names !== null)
+    const [first = [], ...rest] = known
+    // Each data plane knows the catalogs that its own sessions use: one that matches is enough.
+    const names = first.filter((name) => rest.every((others) => others.includes(name)))
+    for (const name of names) {
+      if (!this.#names.includes(name)) this.#options.log.warn(`policy: ${name}`)
+    }
+    this.#names = names
+    this.health.warn([...this.#options.warnings, ...names])
+    return names
+  }
+
+  /** Policies are read again, in this process and then in every data plane. */
+  async reload(): Promise<void> {
+    await Promise.all([this.keeper.reload(), ...this.#planes().map((plane) => plane.refresh())])
+  }
+
+  /** Starts the admin API. */
+  async listen(): Promise<AdminServer> {
+    const { configuration, environment, log } = this.#options
+    const { host, port } = configuration.admin
+    const access = adminAccess(configuration, environment, this.revocations, (message, facts) => {
+      log.warn(facts, message)
+    })
+    this.#undo.push(() => access.close())
+    const { health, metrics } = this
+    const admin = await startAdmin({
+      ...{ host, port, health, metrics, authenticate: access.authenticate },
+      otherMetrics: async () => {
+        const documents = await this.#ask((plane) => plane.metrics())
+        return documents.filter((document) => document !== null)
+      },
+      routes: [
+        sessionRoutes({
+          sessions: async () => (await this.#ask((plane) => plane.sessions())).flat(),
+          revocations: this.revocations,
+          applied: () => this.#changing,
+          log: (facts, message) => {
+            log.warn(facts, message)
+          },
+        }),
+        policyRoutes({
+          keeper: this.keeper,
+          shadow: this.#shadowKeeper === null ? null : () => this.#shadowStatus(),
+        }),
+      ],
+    })
+    this.#undo.push(() => admin.close())
+    return admin
+  }
+
+  async #shadowStatus(): Promise<ReturnType<typeof mergeShadows>> {
+    const reports: readonly PlaneReport[] = await this.#ask((plane) => plane.report())
+    return mergeShadows(reports.map(({ shadow }) => shadow).filter((status) => status !== null))
+  }
+
+  /** The answers of all data planes that give one; who does not answer is logged and left out. */
+  async #ask<T>(question: (plane: DataPlanePort) => Promise<T>): Promise<readonly T[]> {
+    const planes = this.#planes()
+    const answers = await Promise.allSettled(planes.map(question))
+    return answers.flatMap((answer, index) => {
+      if (answer.status === 'fulfilled') return [answer.value]
+      const worker = planes[index]?.name
+      this.#options.log.warn({ worker, err: answer.reason as unknown }, 'a worker did not answer')
+      return []
+    })
+  }
+
+  #tellRevocation(change: RevocationChange): void {
+    const told = this.#ask((plane) => plane.revocation(change))
+    this.#changing = Promise.all([this.#changing, told])
+  }
+
+  async #startPolicy(): Promise<void> {
+    const { configuration, environment, log, checkOnly } = this.#options
+    const { policy, limits } = configuration
+    const watch = checkOnly ? { watchMs: 0 } : {}
+    const sinks = checkOnly ? [] : configuration.audit.sinks
+    const statusLogs = await openDecisionLogs(sinks, environment, log)
+    for (const statusLog of statusLogs) this.#undo.push(() => statusLog.close())
+    let failures = 0
+    const keeper = await PolicyKeeper.start({
+      ...(await keeperOptions(policy, { limits, environment })),
+      ...watch,
+      clock: systemClock,
+      onPolicy: async (next: Policy) => {
+        await this.#use(next, (plane) => plane.usePolicy(next))
+        log.info({ revision: next.revision }, 'policy: another revision is active')
+      },
+      onStatus: (status: PolicyStatus) => {
+        if (status.code === null) this.health.ok('policy')
+        else this.health.problem('policy', status.message ?? status.code)
+        if (status.failure_count > failures) {
+          log.error({ status }, 'policy: the newest bundle is not active, the one before it stays')
+        }
+        failures = status.failure_count
+      },
+      onLoaded: (status: PolicyStatus) => {
+        for (const statusLog of statusLogs) void statusLog.status(status)
+      },
+    })
+    this.#keeper = keeper
+    this.#undo.push(() => keeper.close())
+    if (policy.shadow === null) return
+    const shadowKeeper = await PolicyKeeper.start({
+      ...(await keeperOptions({ ...policy.shadow, opa: policy.opa }, { limits, environment })),
+      ...watch,
+      name: 'shadow',
+      clock: systemClock,
+      onPolicy: async (next: Policy) => {
+        await this.#use(next, (plane) => plane.useCandidate(next))
+      },
+    })
+    this.#shadowKeeper = shadowKeeper
+    this.#undo.push(() => shadowKeeper.close())
+  }
+
+  /** A data plane that cannot take a policy keeps the one it has; health says which. */
+  async #use(policy: Policy, use: (plane: DataPlanePort) => Promise<void>): Promise<void> {
+    await Promise.all(
+      this.#planes().map(async (plane) => {
+        const name = `policy of ${plane.name}`
+        try {
+          await use(plane)
+          this.health.ok(name)
+        } catch (error) {
+          const { revision } = policy
+          const { log } = this.#options
+          log.error(
+            { worker: plane.name, revision, err: error },
+            'policy: a worker kept its old one',
+          )
+          this.health.problem(name, `${revision} could not be loaded: ${String(error)}`)
+        }
+      }),
+    )
+  }
+}
+
+const namesMs = 50

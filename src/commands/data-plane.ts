@@ -1,0 +1,278 @@
+/**
+ * A data plane: everything that a process needs to take clients and judge their statements. The
+ * listener and its sessions, the judge, catalogs, authentication, the audit chain. One in each
+ * process that serves; what it cannot decide alone it asks of the control plane's port.
+ */
+import type { Logger } from 'pino'
+import { FileAuditLog, noAudit, type AuditLog } from '../audit/audit.ts'
+import type { Configuration } from '../config/config.ts'
+import type {
+  ControlPort,
+  DataPlanePort,
+  MetricDocument,
+  Metrics,
+  PlaneReport,
+} from '../control/control.ts'
+import { systemClock } from '../core/core.ts'
+import {
+  attemptLimitsOf,
+  Authenticator,
+  RevocationList,
+  type RevocationChange,
+} from '../identity/identity.ts'
+import { Judge, Shadow, type Policy } from '../policy/policy.ts'
+import { ClientTls, Server, type SessionInfo } from '../server/server.ts'
+import { SqlParser } from '../sql/sql.ts'
+import { Catalogs } from './catalogs.ts'
+import { openDecisionLogs, withDecisionLogs } from './decision-sinks.ts'
+import { unmatchedNames } from './names.ts'
+import { startDetectors, watchServer } from './observe.ts'
+import type { Undo } from './undo.ts'
+import { upstreamsOf, type Environment } from './wiring.ts'
+
+export interface DataPlaneOptions {
+  readonly configuration: Configuration
+  readonly environment: Environment
+  readonly log: Logger
+  /** Of this process. */
+  readonly metrics: Metrics
+  /** Names the audit chain: one per process that writes. */
+  readonly name: string
+  readonly policy: Policy
+  /** The candidate of `policy.shadow`. */
+  readonly candidate: Policy | null
+  /** Key of the hash and noise masks, the same in every process. */
+  readonly maskKey: Uint8Array
+  readonly control: ControlPort
+  /** Nothing is written, and nothing will listen: what `--check` needs. */
+  readonly checkOnly: boolean
+  /** Instead of the configured audit log. */
+  readonly audit: AuditLog | null
+  /** The metrics are the control plane's own, not to be asked for. */
+  readonly sharesMetrics: boolean
+}
+
+/** Started, not listening yet. */
+export class DataPlane implements DataPlanePort {
+  readonly name: string
+  readonly #options: DataPlaneOptions
+  readonly #undo: Undo
+  readonly #server: Server
+  readonly #judge: Judge
+  readonly #shadow: Shadow | null
+  readonly #catalogs: Catalogs
+  readonly #identity: IdentityParts
+
+  private constructor(options: DataPlaneOptions, undo: Undo, parts: Parts) {
+    this.name = options.name
+    this.#options = options
+    this.#undo = undo
+    this.#server = parts.server
+    this.#judge = parts.judge
+    this.#shadow = parts.shadow
+    this.#catalogs = parts.catalogs
+    this.#identity = parts.identity
+  }
+
+  /** Starts the parts; what has to be stopped again is pushed to `undo`. */
+  static async start(options: DataPlaneOptions, undo: Undo): Promise<DataPlane> {
+    const { configuration, environment, log, control } = options
+    const { limits } = configuration
+    const parser = await SqlParser.create({ limits })
+    undo.push(() => parser.close())
+    const sinks = options.checkOnly ? [] : configuration.audit.sinks
+    const decisionLogs = await openDecisionLogs(sinks, environment, log)
+    for (const decisionLog of decisionLogs) undo.push(() => decisionLog.close())
+    const shadow = candidateOf(options)
+    const judge = new Judge({ policy: options.policy, limits, clock: systemClock, shadow })
+    undo.push(() => {
+      judge.policy.close()
+    })
+    const identity = await startIdentity(configuration, log, undo)
+    const upstreams = await upstreamsOf(configuration, environment, systemClock)
+    const onChange = (): void => {
+      control.catalogsChanged()
+    }
+    const catalogs = new Catalogs({ upstreams, limits, log, onChange })
+    undo.push(() => catalogs.stop())
+    const { authenticator, revocations, tls } = identity
+    const server = new Server({
+      ...{ host: configuration.listen.host, port: configuration.listen.port },
+      ...{ authenticator, revocations, tls },
+      tlsRequired: configuration.listen.tls?.required ?? false,
+      database: (name) => catalogs.entry(name),
+      ...{ judge, parser, limits, log, clock: systemClock, holds: control.holds },
+      audit: withDecisionLogs(options.audit ?? openAudit(options, undo), decisionLogs),
+      maskKey: options.maskKey,
+      detectors: startDetectors(configuration.detectors, options.metrics),
+      literals: configuration.audit.literals,
+      cancelElsewhere: (processId, secret) => control.cancelElsewhere(processId, secret),
+    })
+    watchServer(options.metrics, server)
+    return new DataPlane(options, undo, { server, judge, shadow, catalogs, identity })
+  }
+
+  /** Accepts clients; the port that was given out where 0 was asked for. */
+  async listen(): Promise<{ readonly host: string; readonly port: number }> {
+    const address = await this.#server.listen()
+    this.#undo.push(() => {
+      this.#server.endAll()
+    })
+    return address
+  }
+
+  /**
+   * Reads the catalogs of the databases that are configured by name, early. Resolves when that is
+   * over, with a sentence for each that cannot be read.
+   */
+  async warm(): Promise<readonly string[]> {
+    const failed = await this.#catalogs.warm()
+    return failed.map(({ database, error }) => {
+      this.#options.log.warn({ database, err: error }, 'catalog: cannot be read yet')
+      return `database ${database} cannot be read: ${String(error)}`
+    })
+  }
+
+  get sessionCount(): number {
+    return this.#server.sessionCount
+  }
+
+  /** No new clients; resolves when the sessions have ended, at most limits.drainMsMax later. */
+  drain(): Promise<void> {
+    return this.#server.drain()
+  }
+
+  async usePolicy(policy: Policy): Promise<void> {
+    this.#judge.swap(policy)
+    return Promise.resolve()
+  }
+
+  async useCandidate(policy: Policy): Promise<void> {
+    this.#shadow?.swap(policy)
+    return Promise.resolve()
+  }
+
+  async revocation(change: RevocationChange): Promise<void> {
+    const { revocations } = this.#identity
+    if (change.kind === 'restore') revocations.restoreSubject(change.subject)
+    else revocations.add(change)
+    return Promise.resolve()
+  }
+
+  async refresh(): Promise<void> {
+    await this.#identity.refresh()
+  }
+
+  async cancel(processId: number, secret: Buffer): Promise<boolean> {
+    return await this.#server.cancel(processId, secret)
+  }
+
+  async sessions(): Promise<readonly SessionInfo[]> {
+    return Promise.resolve(this.#server.sessions())
+  }
+
+  async report(): Promise<PlaneReport> {
+    const { policy } = this.#judge
+    const catalogs = this.#catalogs.loaded()
+    return Promise.resolve({
+      revision: policy.revision,
+      shadow: this.#shadow?.status ?? null,
+      unmatched: catalogs.length === 0 ? null : unmatchedNames(policy.data, catalogs),
+    })
+  }
+
+  async metrics(): Promise<MetricDocument | null> {
+    return this.#options.sharesMetrics ? null : await this.#options.metrics.document()
+  }
+}
+
+interface Parts {
+  readonly server: Server
+  readonly judge: Judge
+  readonly shadow: Shadow | null
+  readonly catalogs: Catalogs
+  readonly identity: IdentityParts
+}
+
+function candidateOf(options: DataPlaneOptions): Shadow | null {
+  const { candidate, log } = options
+  if (candidate === null) return null
+  return new Shadow({
+    policy: candidate,
+    schedule: (work) => void setImmediate(work),
+    onDifference: (difference) => {
+      log.info({ difference }, 'shadow: the candidate differs')
+    },
+  })
+}
+
+const segmentBytesMax = 256 * 1024 * 1024
+const segmentMsMax = 24 * 60 * 60 * 1000
+
+/** The audit log of this process, closed with a signed checkpoint when everything else has ended. */
+function openAudit(options: DataPlaneOptions, undo: Undo): AuditLog {
+  if (options.checkOnly) return noAudit
+  const { directory, fsync, retainMs } = options.configuration.audit
+  const log = FileAuditLog.open({
+    ...{ directory, fsync, retainMs, segmentBytesMax, segmentMsMax },
+    worker: options.name,
+    clock: systemClock,
+    onNews: (message, error) => {
+      options.log.warn({ err: error }, message)
+    },
+  })
+  undo.push(() => {
+    log.close()
+  })
+  return log
+}
+
+interface IdentityParts {
+  readonly authenticator: Authenticator
+  readonly revocations: RevocationList
+  readonly tls: ClientTls | null
+  /** Changed files are taken over; rejects, with the old kept, where they do not fit. */
+  refresh(): Promise<void>
+}
+
+async function startIdentity(
+  configuration: Configuration,
+  log: Logger,
+  undo: Undo,
+): Promise<IdentityParts> {
+  const revocations = new RevocationList(systemClock)
+  const authenticator = await Authenticator.open({
+    entries: configuration.authentication,
+    attemptLimits: attemptLimitsOf(configuration.limits),
+    revocations,
+    clock: systemClock,
+    log: (message, facts) => {
+      log.info(facts, message)
+    },
+  })
+  undo.push(() => authenticator.close())
+  const files = configuration.listen.tls
+  const tls =
+    files === null
+      ? null
+      : await ClientTls.open({
+          ...{ cert: files.cert, key: files.key, clientCa: files.clientCa },
+          crl: files.clientCrl,
+        })
+  const refresh = async (): Promise<void> => {
+    await Promise.all([authenticator.refresh(), tls?.reload()])
+  }
+  // Changed users and certificates are taken over without a signal too.
+  const timer = setInterval(() => {
+    refresh().catch((error: unknown) => {
+      log.warn({ err: error }, 'users or certificates: kept')
+    })
+  }, refreshMs)
+  timer.unref()
+  undo.push(() => {
+    clearInterval(timer)
+  })
+  return { authenticator, revocations, tls, refresh }
+}
+
+const refreshMs = 5_000
