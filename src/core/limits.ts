@@ -63,7 +63,9 @@ export const defaultLimits = {
   analysisCacheBytesMax: 64 * 1024 * 1024,
   /** Decision cache of a worker. */
   decisionCacheBytesMax: 32 * 1024 * 1024,
-  /** Connecting and authenticating upstream. */
+  /** Logins of a worker on their way to one server; more wait for their turn. */
+  upstreamLoginCountMax: 16,
+  /** Connecting and authenticating upstream, the wait for a turn included. */
   upstreamConnectMsMax: 15_000,
   /** Statements on hold in a worker. */
   holdCountMax: 10_000,

@@ -184,12 +184,18 @@ function tlsFailed(target: UpstreamTarget, cause: unknown): ProxyError {
 
 /** What a failed connect tells the client: the address is the operator's, so the code only. */
 export function unreachable(target: UpstreamTarget, cause: unknown): ProxyError {
-  const code = (cause as NodeJS.ErrnoException | null)?.code ?? timeoutName(cause)
+  const code = systemCode(cause) ?? timeoutName(cause)
   return new ProxyError('upstream_unreachable', 'the upstream server cannot be reached', {
     detail: `Connecting to the server of database "${target.database}" failed${code === null ? '' : ` (${code})`}.`,
     hint: 'The database may be down or restarting; try again in a moment.',
     cause,
   })
+}
+
+/** `ECONNREFUSED` and the like; the `code` of a DOMException is a number that tells nobody anything. */
+function systemCode(cause: unknown): string | null {
+  const code = (cause as NodeJS.ErrnoException | null)?.code
+  return typeof code === 'string' ? code : null
 }
 
 function timeoutName(cause: unknown): string | null {

@@ -412,6 +412,27 @@ describe('a server that is down, slow or hostile', () => {
     expect(error.sqlstate).toBe('08001')
   })
 
+  it('that never answers keeps waiting logins no longer than the limit, and no other server', async () => {
+    const fake = await hostile((socket) => void socket.resume())
+    const limits = { ...defaultLimits, upstreamConnectMsMax: 500, upstreamLoginCountMax: 1 }
+    const dead = { target: target({}, { host: '127.0.0.1', port: fake.port }), limits }
+    const stuck = [1, 2, 3].map(() => fault(connect('app', null, {}, dead)))
+    const alive = await connect(
+      'app',
+      constant(password),
+      {},
+      { limits: { ...limits, upstreamConnectMsMax: 15_000 } },
+    )
+    alive.socket.destroy()
+    for (const error of await Promise.all(stuck)) {
+      expect(error.sqlstate).toBe('08001')
+      expect(error.detail).toContain('timeout')
+    }
+    // Only one of them was on its way at a time.
+    expect(fake.sockets.length).toBeLessThanOrEqual(2)
+    fake.stop()
+  })
+
   it('that closes at once is 08001', async () => {
     expect((await meet((socket) => socket.end())).sqlstate).toBe('08001')
   })
