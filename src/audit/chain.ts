@@ -1,9 +1,9 @@
 /**
  * The hash chain: every record carries the hash of the one before (`prev`) and its own (`hash`),
- * SHA-256 over the record's text up to it. Changing, removing or inserting a record breaks every
- * hash behind it; cutting off the newest end is what the signed checkpoints are for.
+ * SHA-256 over the bytes of its line up to `,"hash":`. Changing, removing or inserting a record breaks
+ * every hash behind it; cutting off the newest end is what the signed checkpoints are for.
  */
-import { createHash } from 'node:crypto'
+import { createHash, hash } from 'node:crypto'
 
 /** Where a chain stands. */
 export interface Tail {
@@ -19,8 +19,15 @@ export interface ChainRecord {
 
 /** Before the first record: the hash of the chain's name. */
 export function genesis(worker: string): Tail {
-  return { sequence: 0, hash: sha256(`regate audit ${worker}`) }
+  return { sequence: 0, hash: hash('sha256', `regate audit ${worker}`, 'hex') }
 }
+
+const hashLength = 64
+/** `,"hash":"…"}` */
+const endLength = hashLength + 11
+/** `,"prev":"…"` */
+const prevLength = hashLength + 10
+const keptBytesMax = 1024 * 1024
 
 let lastMs = -1
 let lastTime = ''
@@ -33,51 +40,72 @@ function isoTime(timeMs: number): string {
   return lastTime
 }
 
-/** The record's line, newline included, and the tail behind it. */
-export function chained(
-  tail: Tail,
-  worker: string,
-  record: ChainRecord,
-): { readonly line: string; readonly tail: Tail } {
-  const sequence = tail.sequence + 1
-  const members = record.members === '' ? '' : `,${record.members}`
-  const body = `{"id":"${worker}-${sequence}","time":"${isoTime(record.timeMs)}","type":"${record.type}"${members},"prev":"${tail.hash}"`
-  const hash = sha256(body)
-  return { line: `${body},"hash":"${hash}"}\n`, tail: { sequence, hash } }
+/** Makes lines. Its buffer is used again for every batch. */
+export class ChainWriter {
+  readonly #worker: string
+  #buffer = Buffer.allocUnsafe(64 * 1024)
+
+  constructor(worker: string) {
+    this.#worker = worker
+  }
+
+  /** The lines of a batch and the tail behind it. `bytes` is valid until the next call. */
+  lines(
+    tail: Tail,
+    batch: readonly ChainRecord[],
+  ): { readonly bytes: Buffer; readonly tail: Tail } {
+    if (this.#buffer.length > keptBytesMax) this.#buffer = Buffer.allocUnsafe(64 * 1024)
+    let { sequence, hash: prev } = tail
+    let end = 0
+    for (const { type, members, timeMs } of batch) {
+      sequence++
+      const text =
+        `{"id":"${this.#worker}-${sequence}","time":"${isoTime(timeMs)}","type":"${type}"` +
+        `${members === '' ? '' : ','}${members},"prev":"${prev}"`
+      const buffer = this.#room(end, text.length * 3 + endLength + 1)
+      const start = end
+      end += buffer.write(text, start, 'utf8')
+      prev = hash('sha256', buffer.subarray(start, end), 'hex')
+      end += buffer.write(`,"hash":"${prev}"}\n`, end, 'latin1')
+    }
+    return { bytes: this.#buffer.subarray(0, end), tail: { sequence, hash: prev } }
+  }
+
+  #room(used: number, more: number): Buffer {
+    if (this.#buffer.length - used < more) {
+      const larger = Buffer.allocUnsafe(Math.max(this.#buffer.length * 2, used + more))
+      this.#buffer.copy(larger, 0, 0, used)
+      this.#buffer = larger
+    }
+    return this.#buffer
+  }
 }
 
-const hashPattern = /^(.*),"hash":"([0-9a-f]{64})"\}$/s
-const idPattern = /^\{"id":"(.+?)-(\d+)","time":/
-const prevPattern = /,"prev":"([0-9a-f]{64})"$/
-
-/** What a line says of its place in the chain; null for what is no record. */
-export function linkOf(line: string): {
+/** A record's place in its chain. */
+export interface Link {
+  readonly id: string
   readonly worker: string
   readonly sequence: number
   readonly prev: string
   readonly hash: string
-  /** The hash is that of the text. */
+  /** The hash is that of the bytes. */
   readonly sound: boolean
-} | null {
-  const whole = hashPattern.exec(line)
-  const body = whole?.[1]
-  const hash = whole?.[2]
-  if (body === undefined || hash === undefined) return null
-  const id = idPattern.exec(body)
-  const prev = prevPattern.exec(body)?.[1]
-  if (id?.[1] === undefined || prev === undefined) return null
-  return { worker: id[1], sequence: Number(id[2]), prev, hash, sound: sha256(body) === hash }
 }
 
-/** The tail behind the last line of a segment; null where there is none. */
-export function tailOf(content: Buffer): Tail | null {
-  const end = content.length - 1
-  if (end < 1) return null
-  const start = content.lastIndexOf(0x0a, end - 1) + 1
-  const link = linkOf(content.toString('utf8', start, end))
-  return link === null ? null : { sequence: link.sequence, hash: link.hash }
-}
+const headPattern = /^\{"id":"([\w.-]{1,200})-(\d{1,15})","time":"/
+const prevPattern = /^,"prev":"([0-9a-f]{64})"$/
+const endPattern = /^,"hash":"([0-9a-f]{64})"\}$/
 
-function sha256(text: string): string {
-  return createHash('sha256').update(text).digest('hex')
+/** What a line (bytes, without its newline) says of its place in the chain; null for no record. */
+export function linkOf(line: Buffer): Link | null {
+  const bodyEnd = line.length - endLength
+  if (bodyEnd < prevLength) return null
+  const own = endPattern.exec(line.toString('latin1', bodyEnd))?.[1]
+  const prev = prevPattern.exec(line.toString('latin1', bodyEnd - prevLength, bodyEnd))?.[1]
+  const head = headPattern.exec(line.toString('latin1', 0, Math.min(line.length, 240)))
+  if (own === undefined || prev === undefined) return null
+  if (head?.[1] === undefined || head[2] === undefined) return null
+  const digest = createHash('sha256').update(line.subarray(0, bodyEnd)).digest('hex')
+  const [worker, sequence] = [head[1], Number(head[2])]
+  return { id: `${worker}-${sequence}`, worker, sequence, prev, hash: own, sound: digest === own }
 }

@@ -10,11 +10,10 @@ import {
   closeSync,
   fdatasync,
   fdatasyncSync,
+  fstatSync,
   ftruncateSync,
   mkdirSync,
   openSync,
-  readdirSync,
-  readFileSync,
   statSync,
   unlinkSync,
   writeSync,
@@ -22,90 +21,126 @@ import {
 import { join } from 'node:path'
 import { ProxyError, type Clock } from '../core/core.ts'
 import type { AuditLog } from './audit.ts'
-import { chained, genesis, tailOf, type Tail } from './chain.ts'
+import { ChainWriter, genesis, linkOf, type ChainRecord, type Tail } from './chain.ts'
 import { Checkpoints } from './checkpoint.ts'
+import { ChainLock } from './lock.ts'
+import { endOf, segmentName, segmentsOf } from './segments.ts'
 
 export interface FileAuditOptions {
   readonly directory: string
-  /** Names the chain: one per process that writes. */
+  /** Names the chain: one per process that writes. Letters, digits, `.`, `_` and `-`. */
   readonly worker: string
   readonly fsync: 'batch' | 'always'
   readonly segmentBytesMax: number
   readonly segmentMsMax: number
-  /** Segments whose last record is older are deleted. */
+  /** Segments whose last record is older are deleted; 0 keeps all. */
   readonly retainMs: number
   readonly clock: Clock
-  /** Something an operator should know: a torn record, a disk that is full again writable. */
+  /** Something an operator should know: a torn record, a disk that is full or writable again. */
   readonly onNews: (message: string, error: unknown) => void
-}
-
-interface Pending {
-  readonly type: string
-  readonly members: string
-  readonly timeMs: number
+  /** Between checkpoints while records are written. */
+  readonly checkpointMs?: number
+  /** fdatasync; a test gives a slow one. */
+  readonly sync?: (fd: number, done: (error: Error | null) => void) => void
 }
 
 /** How long a record that nobody commits may wait. */
 const lingerMs = 20
 /** `fsync: batch`: how often the file is synced in the background. */
 const syncMs = 200
+const checkpointMsDefault = 10_000
+const touchMs = 1_000
+const retainEveryMs = 60_000
+/** While records cannot be written, how often that is tried again. */
+const retryMs = 100
+/** Records kept while they cannot be written: ends of statements and sessions. */
+const keptCountMax = 10_000
 
 /** Writes are synchronous: one write of some hundred bytes to the page cache costs less than a turn. */
 export class FileAuditLog implements AuditLog {
   readonly #options: FileAuditOptions
   readonly #checkpoints: Checkpoints
+  readonly #lock: ChainLock
+  readonly #writer: ChainWriter
   #fd: number
+  #segment: number
   #path: string
   #bytes: number
   #openedMs: number
   #tail: Tail
-  #pending: Pending[] = []
+  /** What the last checkpoint said. */
+  #checkpointed = 0
+  #pending: ChainRecord[] = []
   #timer: NodeJS.Timeout | null = null
   #dirty = false
-  #syncTimer: NodeJS.Timeout
+  readonly #chores: NodeJS.Timeout
   #syncing: Promise<void> | null = null
   #nextSync: Promise<void> | null = null
-  #failing = false
+  #failure: ProxyError | null = null
+  #retryAtMs = 0
+  /** Since records could not be written: what could not be kept either. */
+  #lostCount = 0
+  #refusedCount = 0
+  /** Bytes of a batch that could not be taken back lie behind `#bytes`. */
+  #torn = false
+  #choreMs = { checkpoint: 0, touch: 0, retain: 0 }
   writtenCount = 0
   writtenBytes = 0
   failedCount = 0
 
-  private constructor(options: FileAuditOptions, checkpoints: Checkpoints, found: Found) {
+  private constructor(
+    options: FileAuditOptions,
+    checkpoints: Checkpoints,
+    lock: ChainLock,
+    found: Found,
+  ) {
     this.#options = options
     this.#checkpoints = checkpoints
+    this.#lock = lock
+    this.#writer = new ChainWriter(options.worker)
     this.#tail = found.tail
     this.#openedMs = options.clock.nowMs()
+    this.#segment = found.segment
     this.#path = join(options.directory, segmentName(options.worker, found.segment))
-    this.#fd = openSync(this.#path, 'a+')
-    this.#bytes = statSync(this.#path).size
-    this.#syncTimer = setInterval(() => {
-      this.#syncInBackground()
+    this.#fd = openSync(this.#path, 'a+', 0o600)
+    this.#bytes = fstatSync(this.#fd).size
+    this.#chores = setInterval(() => {
+      this.#doChores()
     }, syncMs)
-    this.#syncTimer.unref()
+    this.#chores.unref()
   }
 
   /**
    * Opens the worker's chain where it ended: cuts a torn last record off, and says so in the log.
-   * Throws ProxyError('audit_unavailable') where the directory cannot be used.
+   * Throws ProxyError('audit_unavailable') where the directory cannot be used, or another process
+   * writes this chain.
    */
   static open(options: FileAuditOptions): FileAuditLog {
+    const { directory, worker, onNews } = options
+    let lock: ChainLock | null = null
     try {
-      mkdirSync(options.directory, { recursive: true, mode: 0o700 })
-      const checkpoints = Checkpoints.open(options.directory)
+      mkdirSync(directory, { recursive: true, mode: 0o700 })
+      lock = ChainLock.take(directory, worker)
+      const checkpoints = Checkpoints.open(directory)
       const found = findTail(options)
-      const log = new FileAuditLog(options, checkpoints, found)
+      const log = new FileAuditLog(options, checkpoints, lock, found)
       if (found.tornBytes > 0) {
-        options.onNews(`audit: a torn last record of ${found.tornBytes} bytes was cut off`, null)
+        onNews(`audit: a torn last record of ${found.tornBytes} bytes was cut off`, null)
         log.append('audit_repaired', `"torn_bytes":${found.tornBytes}`)
+      }
+      if (found.unreadable !== null) {
+        onNews(`audit: ${found.unreadable} does not end with a record; it is left as it is`, null)
+        log.append('audit_repaired', `"unreadable":${JSON.stringify(found.unreadable)}`)
       }
       log.append(
         'audit_opened',
-        `"worker":${JSON.stringify(options.worker)},"public_key":${JSON.stringify(checkpoints.publicKey)}`,
+        `"worker":${JSON.stringify(worker)},"public_key":${JSON.stringify(checkpoints.publicKey)}`,
       )
       log.#write()
       log.#retain()
       return log
     } catch (error) {
+      lock?.release()
       throw unavailable(error)
     }
   }
@@ -117,7 +152,7 @@ export class FileAuditLog implements AuditLog {
 
   /** The last write failed: statements are refused until one succeeds. */
   get failing(): boolean {
-    return this.#failing
+    return this.#failure !== null
   }
 
   append(type: string, members: string): void {
@@ -135,19 +170,30 @@ export class FileAuditLog implements AuditLog {
 
   /** Writes what is there, a signed checkpoint, and closes. */
   close(): void {
-    clearInterval(this.#syncTimer)
+    clearInterval(this.#chores)
     if (this.#timer !== null) clearTimeout(this.#timer)
-    this.#timer = null
+    this.#retryAtMs = 0
     this.#flushQuietly()
-    this.#checkpoint()
+    if (this.#timer !== null) clearTimeout(this.#timer)
+    try {
+      fdatasyncSync(this.#fd)
+      this.#checkpoint(this.#tail)
+    } catch (error) {
+      this.#options.onNews('audit: the file could not be synced', error)
+    }
     closeSync(this.#fd)
+    this.#lock.release()
   }
 
   #flushQuietly(): void {
     try {
       this.#write()
-    } catch (error) {
-      this.#options.onNews('audit: records could not be written', error)
+    } catch {
+      // The news was told when it began to fail; what is kept is tried again.
+      this.#timer ??= setTimeout(() => {
+        this.#timer = null
+        this.#flushQuietly()
+      }, retryMs).unref()
     }
   }
 
@@ -158,22 +204,21 @@ export class FileAuditLog implements AuditLog {
     this.#pending = []
     if (this.#timer !== null) clearTimeout(this.#timer)
     this.#timer = null
-    let tail = this.#tail
-    let text = ''
-    for (const record of batch) {
-      const next = chained(tail, this.#options.worker, record)
-      text += next.line
-      tail = next.tail
+    if (this.#failure !== null && this.#options.clock.nowMs() < this.#retryAtMs) {
+      this.#keep(batch)
+      throw this.#failure
     }
-    const bytes = Buffer.from(text)
+    if (this.#failure !== null) batch.push(this.#resumed())
+    const { bytes, tail } = this.#writer.lines(this.#tail, batch)
     try {
       this.#append(bytes)
     } catch (error) {
-      this.#failedBatch(batch)
+      if (this.#failure !== null) batch.pop()
+      this.#failed(batch, error)
       throw unavailable(error)
     }
-    if (this.#failing) this.#options.onNews('audit: records can be written again', null)
-    this.#failing = false
+    if (this.#failure !== null) this.#options.onNews('audit: records can be written again', null)
+    this.#failure = null
     this.#tail = tail
     this.#bytes += bytes.length
     this.#dirty = true
@@ -184,21 +229,52 @@ export class FileAuditLog implements AuditLog {
 
   /** All or nothing: a short write is taken back. */
   #append(bytes: Buffer): void {
+    if (this.#torn) ftruncateSync(this.#fd, this.#bytes)
+    this.#torn = false
     let at = 0
     try {
-      while (at < bytes.length) at += writeSync(this.#fd, bytes, at)
+      while (at < bytes.length) at += writeSync(this.#fd, bytes, at, bytes.length - at)
     } catch (error) {
-      if (at > 0) ftruncateSync(this.#fd, this.#bytes)
+      if (at > 0) {
+        this.#torn = true
+        ftruncateSync(this.#fd, this.#bytes)
+        this.#torn = false
+      }
       throw error
     }
   }
 
-  /** A decision that is not on record does not run; what has ended stays to be told. */
-  #failedBatch(batch: readonly Pending[]): void {
-    this.#failing = true
+  /** What happened while nothing could be written. */
+  #resumed(): ChainRecord {
+    const members = `"refused_statements":${this.#refusedCount},"lost_records":${this.#lostCount}`
+    return { type: 'audit_resumed', members, timeMs: this.#options.clock.nowMs() }
+  }
+
+  #failed(batch: readonly ChainRecord[], error: unknown): void {
+    if (this.#failure === null) {
+      this.#lostCount = 0
+      this.#refusedCount = 0
+      this.#options.onNews('audit: records cannot be written, statements are refused', error)
+    }
+    this.#failure = unavailable(error)
+    this.#retryAtMs = this.#options.clock.nowMs() + retryMs
     this.failedCount++
-    const kept = batch.filter((record) => record.type !== 'statement_decided')
-    this.#pending = [...kept.slice(-keptCountMax), ...this.#pending]
+    this.#keep(batch)
+  }
+
+  /** A decision that is not on record does not run; what has ended, or was refused, stays to be told. */
+  #keep(batch: readonly ChainRecord[]): void {
+    const kept = batch.filter(
+      ({ type, members }) =>
+        type !== 'statement_decided' || members.includes('"outcome":{"forwarded":false'),
+    )
+    this.#refusedCount += batch.length - kept.length
+    this.#lostCount += Math.max(0, kept.length - keptCountMax)
+    this.#pending = [...kept.slice(0, keptCountMax), ...this.#pending]
+    this.#timer ??= setTimeout(() => {
+      this.#timer = null
+      this.#flushQuietly()
+    }, retryMs).unref()
   }
 
   #due(): boolean {
@@ -206,48 +282,107 @@ export class FileAuditLog implements AuditLog {
     return this.#bytes >= segmentBytesMax || clock.nowMs() - this.#openedMs >= segmentMsMax
   }
 
-  /** Seals the segment with a checkpoint and starts the next; the chain goes on in it. */
+  /** Starts the next segment; the chain goes on in it. The full one is synced and sealed behind. */
   #rotate(): void {
-    this.#checkpoint()
-    fdatasyncSync(this.#fd)
-    closeSync(this.#fd)
-    const { directory, worker, clock } = this.#options
-    this.#path = join(directory, segmentName(worker, segmentNumber(this.#path) + 1))
-    this.#fd = openSync(this.#path, 'a+')
+    const { directory, worker, clock, onNews } = this.#options
+    const path = join(directory, segmentName(worker, this.#segment + 1))
+    let fd: number
+    try {
+      fd = openSync(path, 'ax+', 0o600)
+    } catch (error) {
+      // Better a segment that is too long than statements that are refused.
+      this.#openedMs = clock.nowMs()
+      onNews('audit: the next segment could not be opened', error)
+      return
+    }
+    const sealed = { fd: this.#fd, tail: this.#tail }
+    this.#fd = fd
+    this.#segment++
+    this.#path = path
     this.#bytes = 0
     this.#openedMs = clock.nowMs()
-    this.#retain()
+    const seal = (error: Error | null): void => {
+      // A sync of it may still be under way.
+      const idle = (this.#syncing ?? Promise.resolve()).catch(() => undefined)
+      void idle.then(() => closeSync(sealed.fd))
+      if (error === null) this.#checkpoint(sealed.tail)
+      else onNews('audit: a segment could not be synced', error)
+    }
+    // With `always` what is in it was acknowledged as durable: it must be before anything else is.
+    if (this.#options.fsync === 'batch') fdatasync(sealed.fd, seal)
+    else {
+      fdatasyncSync(sealed.fd)
+      seal(null)
+    }
   }
 
-  #checkpoint(): void {
+  #checkpoint(tail: Tail): void {
+    if (tail.sequence <= this.#checkpointed) return
     try {
-      this.#checkpoints.sign(this.#options.worker, this.#tail, this.#options.clock.nowMs())
+      this.#checkpoints.sign(this.#options.worker, tail, this.#options.clock.nowMs())
+      this.#checkpointed = tail.sequence
     } catch (error) {
       this.#options.onNews('audit: a checkpoint could not be written', error)
     }
   }
 
+  /** Deletes what is too old. The log itself says what it was, so that its absence is explained. */
   #retain(): void {
-    const { directory, worker, retainMs, clock } = this.#options
+    const { directory, worker, retainMs, clock, onNews } = this.#options
     if (retainMs <= 0) return
-    for (const name of segmentsOf(directory, worker)) {
-      const path = join(directory, name)
-      if (path !== this.#path && clock.nowMs() - statSync(path).mtimeMs > retainMs) unlinkSync(path)
+    try {
+      for (const { path, name } of segmentsOf(directory, worker)) {
+        if (path === this.#path || clock.nowMs() - statSync(path).mtimeMs <= retainMs) break
+        const { line } = endOf(path)
+        const link = line === null ? null : linkOf(line)
+        unlinkSync(path)
+        this.append(
+          'audit_retired',
+          `"segment":${JSON.stringify(name)},"through":${JSON.stringify(link?.id ?? null)},` +
+            `"through_hash":${JSON.stringify(link?.hash ?? null)}`,
+        )
+      }
+      this.#checkpoints.forgetBefore(worker, clock.nowMs() - retainMs)
+    } catch (error) {
+      onNews('audit: an old segment could not be deleted', error)
     }
   }
 
-  #syncInBackground(): void {
-    if (!this.#dirty || this.#syncing !== null) return
-    void this.#groupSync().catch((error: unknown) => {
-      this.#options.onNews('audit: the file could not be synced', error)
-    })
+  #doChores(): void {
+    const now = this.#options.clock.nowMs()
+    const due = this.#choreMs
+    if (now - due.touch >= touchMs) {
+      due.touch = now
+      this.#lock.touch()
+    }
+    if (now - due.retain >= retainEveryMs) {
+      due.retain = now
+      this.#retain()
+      if (this.#bytes > 0 && this.#due()) this.#rotate()
+    }
+    if (this.#syncing !== null) return
+    const checkpointMs = this.#options.checkpointMs ?? checkpointMsDefault
+    const { sequence } = this.#tail
+    const checkpoints = sequence > this.#checkpointed && now - due.checkpoint >= checkpointMs
+    if (!this.#dirty && !checkpoints) return
+    const tail = this.#tail
+    this.#groupSync().then(
+      () => {
+        if (!checkpoints) return
+        due.checkpoint = now
+        this.#checkpoint(tail)
+      },
+      (error: unknown) => {
+        this.#options.onNews('audit: the file could not be synced', error)
+      },
+    )
   }
 
   /** One sync serves everybody whose record was written before it began. */
   #groupSync(): Promise<void> {
     if (this.#syncing === null) {
       this.#dirty = false
-      this.#syncing = sync(this.#fd).finally(() => {
+      this.#syncing = this.#sync().finally(() => {
         this.#syncing = null
       })
       return this.#syncing
@@ -260,25 +395,23 @@ export class FileAuditLog implements AuditLog {
       })
     return this.#nextSync
   }
-}
 
-/** Records kept while the disk is full. */
-const keptCountMax = 10_000
-
-function sync(fd: number): Promise<void> {
-  return new Promise((resolve, reject) => {
-    fdatasync(fd, (error) => {
-      if (error === null) resolve()
-      else reject(unavailable(error))
+  async #sync(): Promise<void> {
+    const sync = this.#options.sync ?? fdatasync
+    await new Promise<void>((resolve, reject) => {
+      sync(this.#fd, (error) => {
+        if (error === null) resolve()
+        else reject(unavailable(error))
+      })
     })
-  })
+  }
 }
 
 function unavailable(error: unknown): ProxyError {
   if (error instanceof ProxyError) return error
   const code = error instanceof Error && 'code' in error ? String(error.code) : 'unknown'
   const message =
-    code === 'ENOSPC' || code === 'EDQUOT'
+    code === 'ENOSPC' || code === 'EDQUOT' || code === 'EFBIG'
       ? 'the audit log cannot be written: there is no room on its disk'
       : `the audit log cannot be written (${code})`
   return new ProxyError('audit_unavailable', message, {
@@ -291,46 +424,43 @@ interface Found {
   readonly segment: number
   readonly tail: Tail
   readonly tornBytes: number
+  /** Name of a segment whose last line is no record. It is evidence: never changed. */
+  readonly unreadable: string | null
 }
 
 /** Where the worker's chain ends; a torn last line is cut off. */
-function findTail(options: FileAuditOptions): Found {
-  const names = segmentsOf(options.directory, options.worker)
-  for (let index = names.length - 1; index >= 0; index--) {
-    const name = names[index] ?? ''
-    const path = join(options.directory, name)
-    const content = readFileSync(path)
-    const end = content.lastIndexOf(0x0a) + 1
-    const tornBytes = content.length - end
-    if (tornBytes > 0) {
-      const fd = openSync(path, 'r+')
-      ftruncateSync(fd, end)
-      fdatasyncSync(fd)
-      closeSync(fd)
+function findTail({ directory, worker }: FileAuditOptions): Found {
+  const segments = segmentsOf(directory, worker)
+  let tornBytes = 0
+  let unreadable: string | null = null
+  const newest = segments.at(-1)
+  for (const segment of [...segments].reverse()) {
+    const end = endOf(segment.path)
+    if (end.tornBytes > 0 && segment === newest) {
+      tornBytes = end.tornBytes
+      cutOff(segment.path, end.wholeBytes)
     }
-    if (end === 0 && index > 0) continue
-    const tail = tailOf(content.subarray(0, end)) ?? genesis(options.worker)
-    return { segment: segmentNumber(name), tail, tornBytes }
+    if (end.line === null) continue
+    const link = linkOf(end.line)
+    if (link === null) {
+      unreadable ??= segment.name
+      continue
+    }
+    // Behind a segment that cannot be read on, a new one begins.
+    const goesOn = segment === newest ? segment.number : (newest?.number ?? 0)
+    const number = unreadable === null ? goesOn : goesOn + 1
+    return { segment: number, tail: link, tornBytes, unreadable }
   }
-  return { segment: 1, tail: genesis(options.worker), tornBytes: 0 }
+  const number = (newest?.number ?? 1) + (unreadable === null ? 0 : 1)
+  return { segment: number, tail: genesis(worker), tornBytes, unreadable }
 }
 
-/** `audit-<worker>-00000001.ndjson` */
-export function segmentName(worker: string, number: number): string {
-  return `audit-${worker}-${String(number).padStart(8, '0')}.ndjson`
-}
-
-function segmentNumber(name: string): number {
-  return Number(/-(\d+)\.ndjson$/.exec(name)?.[1] ?? 0)
-}
-
-/** The worker's segments in order. */
-export function segmentsOf(directory: string, worker: string): readonly string[] {
-  return readdirSync(directory)
-    .filter(
-      (name) =>
-        name.startsWith(`audit-${worker}-`) &&
-        /^\d+\.ndjson$/.test(name.slice(`audit-${worker}-`.length)),
-    )
-    .sort()
+function cutOff(path: string, wholeBytes: number): void {
+  const fd = openSync(path, 'r+')
+  try {
+    ftruncateSync(fd, wholeBytes)
+    fdatasyncSync(fd)
+  } finally {
+    closeSync(fd)
+  }
 }

@@ -46,7 +46,7 @@ function lines(): string[] {
 function brokenAt(records: readonly string[]): number | null {
   let prev = genesis('w1').hash
   for (const [index, line] of records.entries()) {
-    const link = linkOf(line)
+    const link = linkOf(Buffer.from(line))
     if (link === null || !link.sound || link.prev !== prev) return index
     prev = link.hash
   }
