@@ -27,9 +27,8 @@ const silent = new Set([
   'read_file',
   // Byte lengths agree in both worlds.
   'length',
-  // An oid of the server's own, which the worlds' servers may count differently: noise.
+  // An oid of the server's own.
   'large_object',
-  'launder_view',
   // Several statements are an error in the extended protocol.
   'multi_statement',
   // With the setting off the text is one string; it is libpg_query that would read it otherwise.
@@ -51,6 +50,8 @@ describe('noninterference, directly on the server', () => {
         if (mode === undefined) continue
         const verdict = await judge(connect, worlds, item, mode)
         checked += 1
+        // What the case makes has an oid, which the worlds' servers may count differently.
+        if (verdict.kind === 'noise' && item.name.startsWith('launder_')) continue
         if (verdict.kind !== 'leak') missed.push(`${item.name} (${verdict.kind})`)
       }
     }

@@ -70,6 +70,7 @@ async def main():
     try:
         await db.execute("SELECT pg_sleep(20)", timeout=0.3)
     except asyncio.TimeoutError:
+        await asyncio.sleep(0.5)
         say("cancel", (await db.fetchval("SELECT 1"), time.time() - started < 10))
     big = await db.fetchval("SELECT repeat('x', 10000000)")
     rows = await db.fetch("SELECT n, md5(n::text) FROM generate_series(1, 50000) n")

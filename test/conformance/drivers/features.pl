@@ -73,7 +73,9 @@ say_('LISTEN/NOTIFY', [$n->[0], $n->[2], $n->[1] == $other->{pg_pid} ? 'same' : 
 my $s = $db->prepare('SELECT pg_sleep(20)', { pg_async => PG_ASYNC });
 $s->execute;
 select(undef, undef, undef, 0.3);
-say_('cancel', [$db->pg_cancel ? 'cancelled' : 'not', $db->selectall_arrayref('SELECT 1')]);
+my $cancelled = $db->pg_cancel ? 'cancelled' : 'not';
+select(undef, undef, undef, 0.5);
+say_('cancel', [$cancelled, $db->selectall_arrayref('SELECT 1')]);
 my $big = $db->selectrow_array("SELECT repeat('x', 10000000)");
 my $rows = $db->selectall_arrayref('SELECT n, md5(n::text) FROM generate_series(1, 50000) n');
 say_('large rows', [md5_hex($big), md5_hex($json->encode($rows))]);
