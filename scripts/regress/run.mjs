@@ -250,6 +250,11 @@ function resultsOf(directory, name) {
 async function main() {
   installPackages()
   const source = fetchSource()
+  // `run.mjs fetch`: only the suite itself, for the oracles of test/oracle.
+  if (process.argv[2] === 'fetch') {
+    process.stdout.write(`${join(source, 'src/test/regress')}\n`)
+    return
+  }
   const work = mkdtempSync(join(root ? '/var/tmp' : tmpdir(), 'regate-suite-'))
   chmodSync(work, 0o755)
   let failures = 0
