@@ -1,0 +1,568 @@
+/**
+ * The approval service: takes asks of sessions, lets people decide, and gives each approval to one
+ * run. Lives in the control plane; a session speaks to it in plain messages (messages.ts).
+ *
+ *   ask ─▶ covered by a grant? approved before? ─▶ approved (and used, in one UPDATE)
+ *     └──▶ a row `pending`, a notice, a wait ─▶ vote … ─▶ approved ─▶ used | rejected | expired |
+ *                                                         withdrawn | void
+ * Invariants: `approved` is told only after the row was taken for this very wait; the store's rows
+ * decide, what is in memory here only says who is to be told; without the store nothing is approved.
+ */
+import { ProxyError, type Clock } from '../core/core.ts'
+import type { AuditLog } from '../audit/audit.ts'
+import type { Adapter } from './adapter.ts'
+import { decidedMembers, heldMembers, rowMembers } from './audit-members.ts'
+import { Deliveries, type DeliveryRow } from './deliveries.ts'
+import { countUse, grantOwner, grantsFor, grantTarget } from './grants.ts'
+import { newId } from './ids.ts'
+import type {
+  ApprovalAsk,
+  ApprovalPort,
+  GivenApproval,
+  HoldEvent,
+  WithdrawReason,
+} from './messages.ts'
+import { isMet, obstacleOf, reviewerNames, type Reviewer, type Vote } from './people.ts'
+import * as requests from './requests.ts'
+import type { RequestRow } from './requests.ts'
+import { Store, type StoreDriver } from './store.ts'
+import { held, refused } from './texts.ts'
+
+export interface ApprovalOptions {
+  readonly driver: StoreDriver
+  readonly audit: AuditLog
+  readonly clock: Clock
+  readonly adapters: readonly Adapter[]
+  /** Where a reviewer can look at a request. */
+  link(id: string): string | null
+  readonly limits: {
+    readonly holdCountMax: number
+    /** Open requests of one subject. */
+    readonly pendingApprovalsMax: number
+    /** Closed requests are kept for so long. */
+    readonly approvalsKeptMs: number
+  }
+  readonly log: (level: 'info' | 'warn', facts: object, message: string) => void
+}
+
+/** A refusal of a reviewer's wish, for whoever asked. */
+export class DecisionError extends Error {
+  override readonly name = 'DecisionError'
+  readonly kind: 'forbidden' | 'conflict' | 'missing' | 'invalid'
+
+  constructor(kind: DecisionError['kind'], message: string) {
+    super(message)
+    this.kind = kind
+  }
+}
+
+/** One client that waits. */
+interface Hold {
+  readonly ask: Pick<
+    ApprovalAsk,
+    'holdId' | 'binding' | 'shareable' | 'sessionId' | 'ttlMs' | 'requirements' | 'database'
+  > & { readonly subject: string; readonly owner: string; readonly targets: readonly string[] }
+  readonly id: string
+  readonly events: HoldEvent[]
+  wake: ((event: HoldEvent) => void) | null
+  timer: NodeJS.Timeout | null
+  /** Decided, or given up: no further event. */
+  over: boolean
+  withdrawn: WithdrawReason | null
+  busy: Promise<void>
+}
+
+const heartbeatMs = 5_000
+const purgeMs = 60 * 60_000
+const retriesMax = 20
+
+export class ApprovalService implements ApprovalPort {
+  readonly #options: ApprovalOptions
+  readonly store: Store
+  readonly deliveries: Deliveries
+  readonly #instance: string
+  readonly #holds = new Map<string, Hold>()
+  readonly #byRequest = new Map<string, Hold>()
+  #timer: NodeJS.Timeout | null = null
+  #closing = false
+  #purgedAtMs = 0
+  /** For metrics. */
+  readonly counts = { asked: 0, approved: 0, rejected: 0, expired: 0, used: 0, voided: 0 }
+
+  constructor(options: ApprovalOptions) {
+    this.#options = options
+    this.#instance = newId(options.clock.nowMs())
+    this.store = new Store({
+      driver: options.driver,
+      onNotice: (payload) => {
+        this.#noticed(payload)
+      },
+      onGap: () => {
+        this.#tick(0)
+        this.deliveries.wake()
+      },
+      onHealth: (error) => {
+        if (error === null) options.log('info', {}, 'approvals: the store is back')
+        else options.log('warn', { err: error }, 'approvals: the store cannot be reached')
+      },
+    })
+    this.deliveries = new Deliveries({
+      sql: this.store,
+      adapters: options.adapters,
+      nowMs: () => options.clock.nowMs(),
+      link: (id) => options.link(id),
+      onFailure: (delivery, message) => {
+        this.#deliveryFailed(delivery, message)
+      },
+    })
+  }
+
+  /** Statements that wait in this process. */
+  get heldCount(): number {
+    return this.#holds.size
+  }
+
+  get auditLog(): AuditLog {
+    return this.#options.audit
+  }
+
+  nowMs(): number {
+    return this.#options.clock.nowMs()
+  }
+
+  async ask(ask: ApprovalAsk): Promise<HoldEvent> {
+    if (this.#closing) return refused('restart', null, {})
+    if (this.#holds.size >= this.#options.limits.holdCountMax) return refused('too_many', null, {})
+    this.counts.asked++
+    try {
+      return await this.#ask(ask)
+    } catch (error) {
+      return this.#unavailable(error)
+    }
+  }
+
+  next(holdId: string): Promise<HoldEvent> {
+    const hold = this.#holds.get(holdId)
+    if (hold === undefined) return Promise.resolve(refused('restart', null, {}))
+    const event = hold.events.shift()
+    if (event !== undefined) {
+      if (hold.over && hold.events.length === 0) this.#holds.delete(holdId)
+      return Promise.resolve(event)
+    }
+    return new Promise((resolve) => {
+      hold.wake = resolve
+    })
+  }
+
+  async withdraw(holdId: string, reason: WithdrawReason): Promise<void> {
+    const hold = this.#holds.get(holdId)
+    if (hold === undefined || hold.withdrawn !== null) return
+    hold.withdrawn = reason
+    if (this.#closing) return
+    await this.#inTurn(hold, async () => {
+      if (hold.over) return
+      const outcome = `withdrawn: ${reason}`
+      this.#finish(hold, refused('withdrawn', hold.id, { why: reason }))
+      if (!(await requests.close(this.store, hold.id, holdId, 'withdrawn', outcome))) return
+      this.#record('approval_withdrawn', heldMembers(hold.id, hold.ask, reason))
+      await this.deliveries.queue(hold.id, 'closed')
+    })
+  }
+
+  async voided(holdId: string, approval: GivenApproval, why: string): Promise<void> {
+    this.counts.voided++
+    this.#record(
+      'approval_void',
+      `"approval":${JSON.stringify({ id: approval.id, outcome: 'void', by: approval.by, grant: approval.grant, why })}`,
+    )
+    await requests.voidUsed(this.store, approval.id, holdId, `not run: ${why}`).catch(() => false)
+  }
+
+  /** A reviewer's word. Throws DecisionError, or approvals_unavailable. */
+  async decide(
+    id: string,
+    reviewer: Reviewer,
+    wish: { readonly vote: 'approve' | 'reject'; readonly comment: string | null },
+    via: string,
+  ): Promise<RequestRow> {
+    for (let attempt = 0; attempt < retriesMax; attempt++) {
+      const before = await requests.findRequest(this.store, id)
+      if (before === null) throw new DecisionError('missing', `there is no request ${id}`)
+      const { identity } = before.document
+      const obstacle = obstacleOf(reviewer, identity, before.requirements, before.votes)
+      if (obstacle?.kind === 'forbidden') throw new DecisionError('forbidden', obstacle.message)
+      if (before.state !== 'pending') {
+        throw new DecisionError(
+          'conflict',
+          `the request is ${before.state}: nothing is to be decided`,
+        )
+      }
+      if (obstacle !== null) throw new DecisionError('conflict', obstacle.message)
+      const votes = [...before.votes, voteOf(reviewer, wish, via, this.nowMs())]
+      const state =
+        wish.vote === 'reject'
+          ? 'rejected'
+          : isMet(before.requirements, votes)
+            ? 'approved'
+            : 'pending'
+      const outcome = state === 'pending' ? null : outcomeOf(state, votes, wish.comment)
+      const after = await requests.vote(this.store, before, votes, state, outcome)
+      if (after === null) continue
+      await this.#decided(after, wish.vote, reviewer, wish.comment, via)
+      return after
+    }
+    throw new DecisionError('conflict', 'too many people decide at once; try again')
+  }
+
+  /** Tells every client that waits that regate stops; what they asked stays open. */
+  suspend(): void {
+    this.#closing = true
+    for (const hold of [...this.#holds.values()]) {
+      this.#finish(hold, refused('restart', hold.id, { ttlMs: hold.ask.ttlMs }))
+    }
+  }
+
+  async close(): Promise<void> {
+    this.suspend()
+    if (this.#timer !== null) clearTimeout(this.#timer)
+    await this.deliveries.close()
+    if (this.store.open) await requests.leave(this.store, this.#instance).catch(() => undefined)
+    await this.store.close()
+  }
+
+  async #ask(ask: ApprovalAsk): Promise<HoldEvent> {
+    const owner = grantOwner(ask)
+    const targets = [grantTarget('session', ask.sessionId)]
+    if (ask.shareable) targets.push(grantTarget('shape', ask.shapeKey))
+    const covered = await this.#byGrant(ask, owner, targets)
+    if (covered !== null) {
+      await this.#commit('approval_used', heldMembers(covered.id, ask, 'grant', covered))
+      this.counts.used++
+      return { kind: 'approved', approval: covered }
+    }
+    await requests.heartbeat(this.store, this.#instance)
+    let attached: RequestRow | null = null
+    for (const open of await requests.openFor(this.store, ask.binding)) {
+      if (open.state === 'approved') {
+        const taken = await requests.consume(this.store, open.id, ask.binding, ask.holdId)
+        if (taken !== null) return await this.#give(taken, ask)
+      } else if (open.state === 'rejected') {
+        if (await requests.setTold(this.store, open.id)) {
+          return refused('rejected', open.id, { why: open.outcome ?? '' })
+        }
+      } else if (await requests.attach(this.store, open.id, ask.holdId, this.#instance)) {
+        attached = open
+        break
+      }
+    }
+    const made = attached ?? (await this.#insert(ask))
+    if (made === null) return refused('too_many', null, {})
+    const hold = this.#hold(ask, made.id, owner, targets)
+    this.#tick(heartbeatMs)
+    // What happened between the row and our listening to it.
+    void this.#look(hold)
+    return held(made.id, ask, this.#options.link(made.id))
+  }
+
+  async #insert(ask: ApprovalAsk): Promise<RequestRow | null> {
+    const id = newId(this.nowMs())
+    const how = {
+      ...{ id, instance: this.#instance },
+      pendingMax: this.#options.limits.pendingApprovalsMax,
+    }
+    const made = await requests.insertRequest(this.store, ask, how)
+    if (made === null) return null
+    try {
+      await this.#commit(
+        'approval_requested',
+        `${ask.auditMembers},"approval":${JSON.stringify({ id, outcome: 'pending', requirements: ask.requirements, binding: ask.binding, expires: made.expires })}`,
+      )
+    } catch (error) {
+      await requests.close(this.store, id, ask.holdId, 'withdrawn', 'no audit')
+      throw error
+    }
+    await this.deliveries.queue(id, 'requested')
+    return made
+  }
+
+  #hold(ask: ApprovalAsk, id: string, owner: string, targets: readonly string[]): Hold {
+    const { holdId, binding, shareable, sessionId, ttlMs, requirements, database } = ask
+    const subject = ask.identity.subject
+    const hold: Hold = {
+      ask: {
+        ...{ holdId, binding, shareable, sessionId, ttlMs, requirements, database },
+        ...{ subject, owner, targets },
+      },
+      ...{ id, events: [], wake: null, timer: null, over: false, withdrawn: null },
+      busy: Promise.resolve(),
+    }
+    hold.timer = setTimeout(
+      () => {
+        void this.#inTurn(hold, () => this.#waited(hold))
+      },
+      Math.min(ask.waitMs, 2 ** 31 - 1),
+    )
+    this.#holds.set(holdId, hold)
+    this.#byRequest.set(id, hold)
+    return hold
+  }
+
+  /** A grant that covers the ask, counted. */
+  async #byGrant(
+    ask: Pick<ApprovalAsk, 'requirements'>,
+    owner: string,
+    targets: readonly string[],
+  ): Promise<GivenApproval | null> {
+    for (const grant of await grantsFor(this.store, owner, targets)) {
+      if (!isMet(ask.requirements, grant.votes)) continue
+      if (!(await countUse(this.store, grant.id))) continue
+      const by = approversOf(grant.votes)
+      return { id: grant.id, by, at: grant.created, grant: grant.id }
+    }
+    return null
+  }
+
+  /** The row was taken for this run: it is on record, and then the session may go on. */
+  async #give(
+    row: RequestRow,
+    ask: { readonly sessionId: string; readonly database: string },
+  ): Promise<HoldEvent> {
+    const { id, votes, grant } = row
+    const approval = { id, by: approversOf(votes), at: row.decided ?? row.created, grant }
+    await this.#commit('approval_used', rowMembers(row, 'used', ask.sessionId))
+    this.counts.used++
+    return { kind: 'approved', approval }
+  }
+
+  /** One thing at a time happens to a hold; what fails for want of the store is looked at again. */
+  #inTurn(hold: Hold, work: () => Promise<void>): Promise<void> {
+    hold.busy = hold.busy.then(work).catch((error: unknown) => {
+      if (error instanceof ProxyError) this.#tick(heartbeatMs)
+      else this.#options.log('warn', { err: error, approval: hold.id }, 'approvals: a wait failed')
+    })
+    return hold.busy
+  }
+
+  /** Looks at what became of the request that a client waits for. */
+  #look(hold: Hold): Promise<void> {
+    return this.#inTurn(hold, async () => {
+      if (hold.over) return
+      const row = await requests.findRequest(this.store, hold.id)
+      if (row === null) this.#finish(hold, refused('withdrawn', hold.id, { why: 'deleted' }))
+      else if (row.state === 'approved') await this.#take(hold)
+      else if (row.state === 'rejected') {
+        this.#finish(hold, refused('rejected', hold.id, { why: row.outcome ?? '' }))
+        await requests.setTold(this.store, hold.id)
+      } else if (row.state === 'pending') await this.#tryGrant(hold)
+      else this.#finish(hold, refused('expired', hold.id, { why: row.outcome ?? row.state }))
+    })
+  }
+
+  /** Approved: takes it for this wait. False where it went otherwise. */
+  async #take(hold: Hold): Promise<boolean> {
+    const { binding, holdId } = hold.ask
+    const row = await requests.consume(this.store, hold.id, binding, holdId)
+    if (row === null) return false
+    const event = await this.#give(row, hold.ask).catch((error: unknown) => {
+      void requests.voidUsed(this.store, hold.id, holdId, 'no audit').catch(() => false)
+      return this.#unavailable(error)
+    })
+    this.#finish(hold, event)
+    return true
+  }
+
+  async #tryGrant(hold: Hold): Promise<void> {
+    const covered = await this.#byGrant(hold.ask, hold.ask.owner, hold.ask.targets)
+    if (covered === null || covered.grant === null) return
+    const { holdId } = hold.ask
+    if (!(await requests.useByGrant(this.store, hold.id, holdId, covered.grant))) return
+    await this.#commit('approval_used', heldMembers(hold.id, hold.ask, 'grant', covered))
+    this.counts.used++
+    this.#finish(hold, { kind: 'approved', approval: { ...covered, id: hold.id } })
+    await this.deliveries.queue(hold.id, 'closed')
+  }
+
+  /** `wait` is over. */
+  async #waited(hold: Hold): Promise<void> {
+    if (hold.over) return
+    const { holdId, shareable, ttlMs } = hold.ask
+    try {
+      if (await this.#take(hold)) return
+      if (!shareable) {
+        const outcome = 'nobody decided while the session waited'
+        await requests.close(this.store, hold.id, holdId, 'expired', outcome)
+        this.#finish(hold, refused('expired', hold.id, { why: outcome }))
+        return
+      }
+      const state = await requests.release(this.store, hold.id, holdId)
+      if (state === 'rejected') {
+        const row = await requests.findRequest(this.store, hold.id)
+        await requests.setTold(this.store, hold.id)
+        this.#finish(hold, refused('rejected', hold.id, { why: row?.outcome ?? '' }))
+        return
+      }
+      const failed = (await this.deliveries.of(hold.id)).find(
+        (delivery) => delivery.state === 'pending' && delivery.lastError !== null,
+      )
+      const why =
+        failed === undefined ? '' : `The reviewers were not reached: ${failed.lastError ?? ''}.`
+      this.#finish(hold, refused('wait', hold.id, { ttlMs, why }))
+    } catch {
+      const why = 'The store of approvals cannot be reached.'
+      this.#finish(hold, refused('wait', hold.id, { ttlMs, why }))
+    }
+  }
+
+  #finish(hold: Hold, event: HoldEvent): void {
+    if (hold.over) return
+    hold.over = true
+    if (hold.timer !== null) clearTimeout(hold.timer)
+    this.#byRequest.delete(hold.id)
+    if (hold.withdrawn !== null && event.kind === 'approved') {
+      // Taken for a client that is not there any more: it never runs.
+      void this.voided(hold.ask.holdId, event.approval, 'the client went away')
+    }
+    this.#emit(hold, event)
+  }
+
+  #emit(hold: Hold, event: HoldEvent): void {
+    const { wake } = hold
+    hold.wake = null
+    if (wake === null) hold.events.push(event)
+    else {
+      if (hold.over) this.#holds.delete(hold.ask.holdId)
+      wake(event)
+    }
+  }
+
+  async #decided(
+    row: RequestRow,
+    vote: 'approve' | 'reject',
+    reviewer: Reviewer,
+    comment: string | null,
+    via: string,
+  ): Promise<void> {
+    if (row.state === 'approved') this.counts.approved++
+    if (row.state === 'rejected') this.counts.rejected++
+    await this.#commit('approval_decided', decidedMembers(row, vote, reviewer, comment, via))
+    if (row.state !== 'pending') await this.deliveries.queue(row.id, 'closed')
+    this.#tick(heartbeatMs)
+  }
+
+  /** Waits of this process whose row or grant has changed. */
+  #noticed(payload: string): void {
+    const [what, id = '', detail = ''] = payload.split(' ')
+    if (what === 'request') {
+      const hold = this.#byRequest.get(id)
+      if (hold !== undefined && detail !== 'pending') void this.#look(hold)
+    } else if (what === 'grant' && detail === 'active') {
+      for (const hold of this.#byRequest.values()) void this.#look(hold)
+    } else if (what === 'delivery' && detail === '1') {
+      const hold = this.#byRequest.get(id)
+      if (hold !== undefined) void this.#tellDelivery(hold)
+    }
+  }
+
+  async #tellDelivery(hold: Hold): Promise<void> {
+    const rows = await this.deliveries.of(hold.id).catch((): DeliveryRow[] => [])
+    const error = rows.find(({ lastError }) => lastError !== null)?.lastError
+    if (error === undefined || error === null || hold.over) return
+    this.#emit(hold, {
+      kind: 'news',
+      message: 'the reviewers could not be told yet, it is tried again',
+      detail: `Approval ${hold.id}: ${error}`,
+    })
+  }
+
+  #deliveryFailed(delivery: DeliveryRow, message: string): void {
+    const { attempts, adapter, request } = delivery
+    if ((attempts & (attempts - 1)) !== 0) return
+    const facts = { approval: request, adapter, attempts, error: message }
+    this.#options.log('warn', facts, 'approvals: reviewers could not be told')
+  }
+
+  /** Plans the next look at everything; once something is open, until nothing is. */
+  #tick(delayMs: number): void {
+    if (this.#closing || (this.#timer !== null && delayMs > 0)) return
+    if (this.#timer !== null) clearTimeout(this.#timer)
+    this.#timer = setTimeout(() => {
+      this.#timer = null
+      void this.#beat()
+    }, delayMs)
+    this.#timer.unref()
+  }
+
+  async #beat(): Promise<void> {
+    let open = this.#byRequest.size
+    try {
+      const swept = await requests.sweep(this.store)
+      for (const row of swept) {
+        this.counts.expired++
+        this.#record('approval_expired', rowMembers(row, 'expired', row.session))
+        await this.deliveries.queue(row.id, 'closed')
+      }
+      const beat = await requests.heartbeat(this.store, this.#instance)
+      open = Math.max(open, beat.openCount)
+      for (const id of beat.moved) {
+        const hold = this.#byRequest.get(id)
+        if (hold !== undefined) void this.#look(hold)
+      }
+      const nowMs = this.nowMs()
+      if (nowMs - this.#purgedAtMs > purgeMs) {
+        this.#purgedAtMs = nowMs
+        await requests.purge(this.store, this.#options.limits.approvalsKeptMs)
+      }
+    } catch (error) {
+      if (!(error instanceof ProxyError)) {
+        this.#options.log('warn', { err: error }, 'approvals: the store was not looked at')
+      }
+    }
+    if (open > 0) this.#tick(heartbeatMs)
+  }
+
+  #unavailable(error: unknown): HoldEvent {
+    const why = error instanceof Error ? error.message : String(error)
+    const detail = error instanceof ProxyError ? (error.detail ?? '') : ''
+    this.#options.log('warn', { err: error }, 'approvals: a statement could not be held')
+    return refused('unavailable', null, { why: detail === '' ? why : `${why}: ${detail}` })
+  }
+
+  /** A record that nothing waits for. */
+  #record(type: string, members: string): void {
+    this.#options.audit.append(type, members)
+  }
+
+  /** A record that must be accepted before anything follows from it. */
+  async #commit(type: string, members: string): Promise<void> {
+    this.#options.audit.append(type, members)
+    await this.#options.audit.commit()
+  }
+}
+
+/** The people who said yes. */
+export function approversOf(votes: readonly Vote[]): readonly string[] {
+  return votes.filter(({ vote }) => vote === 'approve').map(({ by }) => by)
+}
+
+/** A vote as it is stored. */
+export function voteOf(
+  reviewer: Reviewer,
+  wish: { readonly vote: 'approve' | 'reject'; readonly comment: string | null },
+  via: string,
+  nowMs: number,
+): Vote {
+  return {
+    ...{ by: reviewer.subject, vote: wish.vote, at: new Date(nowMs).toISOString() },
+    ...{ comment: wish.comment, via, names: reviewerNames(reviewer), groups: reviewer.groups },
+  }
+}
+
+function outcomeOf(
+  state: 'approved' | 'rejected',
+  votes: readonly Vote[],
+  comment: string | null,
+): string {
+  const last = votes.at(-1)?.by ?? ''
+  if (state === 'rejected') return `rejected by ${last}: ${comment ?? ''}`
+  return `approved by ${approversOf(votes).join(', ')}`
+}

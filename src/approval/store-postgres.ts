@@ -1,0 +1,146 @@
+/**
+ * The store in a PostgreSQL of its own, by URL: what several replicas share. A small pool for
+ * statements and one connection that listens; the listener comes back by itself, and says that it
+ * may have missed something.
+ */
+import pg from 'pg'
+import type { Sql, StoreConnection, StoreDriver, StoreEvents } from './store.ts'
+
+export interface PostgresStoreOptions {
+  /** Without a password. */
+  readonly url: string
+  /** Read for every connection, so that a rotated password is taken over. */
+  readonly password: (() => Promise<string>) | null
+}
+
+export const notifyChannel = 'regate_approvals'
+const poolSize = 4
+const connectMsMax = 5_000
+const statementMsMax = 10_000
+const retryMsLeast = 500
+const retryMsMost = 15_000
+
+/** Opens the pool and the listener. */
+export function postgresStore(options: PostgresStoreOptions): StoreDriver {
+  return async (events) => {
+    const settings: pg.PoolConfig = {
+      connectionString: options.url,
+      ...(options.password === null ? {} : { password: options.password }),
+      application_name: 'regate approvals',
+      connectionTimeoutMillis: connectMsMax,
+      query_timeout: statementMsMax,
+      statement_timeout: statementMsMax,
+      keepAlive: true,
+    }
+    const pool = new pg.Pool({ ...settings, max: poolSize })
+    // A connection that breaks while nobody uses it; the next query opens another.
+    pool.on('error', () => undefined)
+    const listener = new Listener(settings, events)
+    try {
+      await listener.start()
+    } catch (error) {
+      await pool.end()
+      throw error
+    }
+    return connectionOf(pool, listener)
+  }
+}
+
+function connectionOf(pool: pg.Pool, listener: Listener): StoreConnection {
+  const run = async <Row>(
+    client: pg.Pool | pg.PoolClient,
+    text: string,
+    parameters: readonly unknown[] | null,
+  ): Promise<readonly Row[]> => {
+    const result =
+      parameters === null
+        ? await client.query(text)
+        : await client.query({ text, values: [...parameters] })
+    return result.rows as Row[]
+  }
+  return {
+    query: (text, parameters) => run(pool, text, parameters),
+    alone: async <Result>(work: (sql: Sql) => Promise<Result>) => {
+      const client = await pool.connect()
+      try {
+        return await work({ query: (text, parameters) => run(client, text, parameters) })
+      } finally {
+        client.release()
+      }
+    },
+    close: async () => {
+      await listener.close()
+      await pool.end()
+    },
+  }
+}
+
+/** One connection that listens, for ever. */
+class Listener {
+  readonly #settings: pg.ClientConfig
+  readonly #events: StoreEvents
+  #client: pg.Client | null = null
+  #timer: NodeJS.Timeout | null = null
+  #failures = 0
+  #closed = false
+
+  constructor(settings: pg.ClientConfig, events: StoreEvents) {
+    this.#settings = settings
+    this.#events = events
+  }
+
+  /** Rejects where the first connection fails; later ones are tried again. */
+  async start(): Promise<void> {
+    const client = new pg.Client({ ...this.#settings, application_name: 'regate approvals listen' })
+    const lost = (): void => {
+      if (this.#client !== client) return
+      this.#client = null
+      this.#again()
+    }
+    client.on('error', lost)
+    client.on('end', lost)
+    client.on('notification', ({ payload }) => {
+      this.#events.onNotice(payload ?? '')
+    })
+    try {
+      await client.connect()
+      await client.query(`LISTEN ${notifyChannel}`)
+    } catch (error) {
+      void client.end().catch(() => undefined)
+      throw error
+    }
+    if (this.#closed) {
+      await client.end()
+      return
+    }
+    this.#client = client
+    this.#failures = 0
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true
+    if (this.#timer !== null) clearTimeout(this.#timer)
+    const client = this.#client
+    this.#client = null
+    await client?.end().catch(() => undefined)
+  }
+
+  #again(): void {
+    if (this.#closed) return
+    const delay = Math.min(retryMsMost, retryMsLeast * 2 ** Math.min(this.#failures++, 10))
+    this.#timer = setTimeout(
+      () => {
+        this.start().then(
+          () => {
+            this.#events.onGap()
+          },
+          () => {
+            this.#again()
+          },
+        )
+      },
+      delay * (0.5 + Math.random() / 2),
+    )
+    this.#timer.unref()
+  }
+}
