@@ -10,16 +10,22 @@ function fail(status) {
   process.exit(status)
 }
 
-const tsc = spawnSync(
-  process.execPath,
-  ['node_modules/typescript/bin/tsc', '-p', 'tsconfig.build.json', '--outDir', making],
-  { stdio: 'inherit' },
-)
-if (tsc.status !== 0) fail(tsc.status ?? 1)
+function compile(project, outDir, ...more) {
+  const tsc = spawnSync(
+    process.execPath,
+    ['node_modules/typescript/bin/tsc', '-p', project, '--outDir', outDir, ...more],
+    { stdio: 'inherit' },
+  )
+  if (tsc.status !== 0) fail(tsc.status ?? 1)
+}
+
+compile('tsconfig.build.json', making)
+// The console's modules run in a browser: another library, and nothing but their JavaScript.
+compile('src/console/browser', `${making}/console/browser`, '--noEmit', 'false')
 
 cpSync('src', making, {
   recursive: true,
-  filter: (path) => statSync(path).isDirectory() || !/\.ts$/.test(path),
+  filter: (path) => statSync(path).isDirectory() || !/\.ts$|tsconfig\.json$/.test(path),
 })
 chmodSync(`${making}/main.js`, 0o755)
 if (existsSync('dist')) rmSync('dist', { recursive: true, force: true })
