@@ -16,10 +16,11 @@ import {
   analyse,
   Catalog,
   SqlParser,
-  type Analysis,
   type CatalogSnapshot,
   type ParsedStatement,
+  type OpenCursor,
   type SessionFacts,
+  type SyntaxNode,
 } from '../sql/sql.ts'
 import { CommandFailure } from './failure.ts'
 
@@ -40,8 +41,8 @@ export interface Circumstances {
 /** What earlier statements of a session left behind, for who follows one. */
 export interface SessionState {
   searchPath: readonly string[] | undefined
-  readonly prepared: Map<string, Analysis>
-  readonly cursors: Map<string, Analysis>
+  readonly prepared: Map<string, SyntaxNode>
+  readonly cursors: Map<string, OpenCursor>
 }
 
 /** A catalog snapshot of `regate catalog dump`; fails with what is wrong with the file. */

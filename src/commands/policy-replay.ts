@@ -294,9 +294,12 @@ function sessionOf(sessions: Map<string, SessionState>, id: string): SessionStat
 /** What later statements of the session will refer to. */
 function remember(state: SessionState, analysis: Analysis): void {
   for (const effect of analysis.sessionEffects) {
-    if (effect.kind === 'prepare') state.prepared.set(effect.name, effect.analysis)
-    else if (effect.kind === 'declare') state.cursors.set(effect.name, effect.analysis)
-    else if (effect.kind === 'set' && effect.name === 'search_path') {
+    if (effect.kind === 'prepare') state.prepared.set(effect.name, effect.statement)
+    else if (effect.kind === 'declare') {
+      // What it was when it was declared, whatever happened since.
+      const { statement, analysis } = effect
+      state.cursors.set(effect.name, { statement, searchPath: 'unknown', held: analysis })
+    } else if (effect.kind === 'set' && effect.name === 'search_path') {
       state.searchPath = effect.value?.split(',').map((name) => name.trim().replaceAll('"', ''))
     } else if (effect.kind === 'reset' && (effect.name === null || effect.name === 'search_path')) {
       state.searchPath = undefined

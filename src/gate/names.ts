@@ -3,20 +3,20 @@
  * have run, so names that they made or dropped are layered over what the session knows, and what
  * they may have changed out of sight counts as unknown.
  */
-import type { Analysis, SessionFacts } from '../sql/sql.ts'
-
-type Names = Map<string, Analysis | undefined>
+import type { Analysis, OpenCursor, SessionFacts, SyntaxNode } from '../sql/sql.ts'
 
 /** Facts for the statements of one string, in order. */
 export class LayeredFacts implements SessionFacts {
   readonly #base: SessionFacts
-  readonly #prepared: Names = new Map()
-  readonly #cursors: Names = new Map()
+  readonly #prepared = new Map<string, SyntaxNode | undefined>()
+  readonly #cursors = new Map<string, OpenCursor | undefined>()
   /** Nothing of the session's own names counts any more. */
   #preparedForgotten = false
   #cursorsForgotten = false
   /** A statement before may have changed where names are looked up. */
   pathMoved = false
+  /** DDL before, or the end of a transaction with DDL: names may stand for something else. */
+  catalogMoved = false
 
   constructor(base: SessionFacts) {
     this.#base = base
@@ -34,28 +34,34 @@ export class LayeredFacts implements SessionFacts {
     return this.#base.temporarySchema
   }
 
-  prepared(name: string): Analysis | undefined {
+  prepared(name: string): SyntaxNode | undefined {
     if (this.#prepared.has(name)) return this.#prepared.get(name)
     return this.#preparedForgotten ? undefined : this.#base.prepared(name)
   }
 
-  cursor(name: string): Analysis | undefined {
+  cursor(name: string): OpenCursor | undefined {
     if (this.#cursors.has(name)) return this.#cursors.get(name)
     return this.#cursorsForgotten ? undefined : this.#base.cursor(name)
   }
 
   /** What the statement does to names when it has run. */
   apply(analysis: Analysis): void {
+    const path = this.searchPath
     if (movesNames(analysis)) this.pathMoved = true
+    if (analysis.changesCatalog) this.#catalogMoves()
     // Code that was not read may make and drop any name.
     if (analysis.kind === 'do' || analysis.kind === 'call') this.#forgetAll()
     for (const effect of analysis.sessionEffects) {
       switch (effect.kind) {
         case 'prepare':
-          this.#prepared.set(effect.name, effect.analysis)
+          this.#prepared.set(effect.name, effect.statement)
           break
         case 'declare':
-          this.#cursors.set(effect.name, effect.analysis)
+          this.#cursors.set(effect.name, {
+            statement: effect.statement,
+            searchPath: path,
+            held: null,
+          })
           break
         case 'deallocate':
           if (effect.name === null) this.#forgetPrepared()
@@ -71,11 +77,25 @@ export class LayeredFacts implements SessionFacts {
         case 'commit':
         case 'rollback':
         case 'rollback_to':
+        case 'prepare_transaction':
           this.#forgetCursors()
+          this.#transactionEnds()
           break
         default:
       }
     }
+  }
+
+  /** What was set or made inside the transaction only is gone. */
+  #transactionEnds(): void {
+    const ends = this.#base.endsWithTransaction
+    if (ends?.path !== false) this.pathMoved = true
+    if (ends?.catalog !== false) this.#catalogMoves()
+  }
+
+  #catalogMoves(): void {
+    this.catalogMoved = true
+    this.#forgetCursors()
   }
 
   #forgetAll(): void {

@@ -3,7 +3,7 @@
  * transaction. Applied when the server says so, never before.
  */
 import type { Admitted } from '../gate/gate.ts'
-import { quoteIdentifier, type Analysis, type SessionEffect } from '../sql/sql.ts'
+import { quoteIdentifier, type SessionEffect, type SyntaxNode } from '../sql/sql.ts'
 import type { Portal, Prepared } from './registry.ts'
 import type { State } from './state.ts'
 
@@ -11,7 +11,7 @@ import type { State } from './state.ts'
 export function applyEffects(state: State, admitted: Admitted, tag: string): void {
   const { analysis } = admitted
   for (const effect of analysis.sessionEffects) apply(state, effect, tag)
-  if (analysis.changesCatalog) state.ddlDone = true
+  if (analysis.changesCatalog) state.catalogChanged()
   // Code that was not analysed may have made or dropped any name.
   if (analysis.kind === 'do') forgetAnalyses(state)
 }
@@ -20,14 +20,14 @@ function apply(state: State, effect: SessionEffect, tag: string): void {
   const { statements, portals } = state
   switch (effect.kind) {
     case 'prepare':
-      statements.set(effect.name, named(effect.name, 'EXECUTE', effect.analysis))
+      statements.set(effect.name, named(effect.name, 'EXECUTE', effect.statement))
       return
     case 'deallocate':
       if (effect.name === null) statements.clear((prepared) => prepared.name !== '')
       else statements.set(effect.name, null)
       return
     case 'declare':
-      portals.set(effect.name, cursor(effect.name, effect.analysis, effect.hold))
+      portals.set(effect.name, cursor(state, effect))
       return
     case 'close':
       if (effect.name === null) portals.clear(() => true)
@@ -50,17 +50,17 @@ function apply(state: State, effect: SessionEffect, tag: string): void {
       endPortals(state, tag === 'ROLLBACK')
       return
     case 'rollback_to':
-      if (state.overlay !== null || state.ddlDone) state.ddlDone = true
+      if (state.overlay !== null || state.ddlDone) state.catalogChanged()
       return
     default:
   }
 }
 
-function named(name: string, verb: 'EXECUTE' | 'FETCH ALL FROM', analysis: Analysis): Prepared {
+function named(name: string, verb: 'EXECUTE' | 'FETCH ALL FROM', ast: SyntaxNode): Prepared {
   return {
     name,
     text: Buffer.from(`${verb} ${quoteIdentifier(name)}`),
-    analysis,
+    statement: { ast },
     admitted: null,
     context: '',
     fields: null,
@@ -68,13 +68,16 @@ function named(name: string, verb: 'EXECUTE' | 'FETCH ALL FROM', analysis: Analy
   }
 }
 
-function cursor(name: string, analysis: Analysis, hold: boolean): Portal {
+function cursor(state: State, effect: Extract<SessionEffect, { kind: 'declare' }>): Portal {
+  const { name, statement, analysis, hold } = effect
   return {
     name,
-    prepared: named(name, 'FETCH ALL FROM', analysis),
+    prepared: named(name, 'FETCH ALL FROM', statement),
     cursor: true,
     hold,
     committed: false,
+    names: state.facts.names,
+    analysis,
     resultFormats: [],
     parameters: null,
     parameterFormats: [],
@@ -85,7 +88,7 @@ function cursor(name: string, analysis: Analysis, hold: boolean): Portal {
 function forgetAnalyses(state: State): void {
   state.statements.clear((prepared) => {
     if (prepared.name !== '') {
-      prepared.analysis = null
+      prepared.statement = null
       prepared.context = ''
     }
     return false
@@ -108,14 +111,15 @@ export function transactionEnded(state: State): void {
   state.transactionFailed = false
   endPortals(state, failed)
   if (state.pathTouched) {
-    state.pathTouched = false
+    // What is in flight behind this may have touched it again.
+    state.pathTouched = state.queue.length > 1
     state.facts.pathMayHaveChanged()
   }
   if (state.ddlDone) {
     state.ddlDone = false
     state.catalogStale = true
     state.overlay = null
-    if (state.temporaryObjects) state.overlayStale = true
+    state.overlayStale = state.temporaryObjects
   }
 }
 

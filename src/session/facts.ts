@@ -7,10 +7,17 @@
  * Invariant: nothing here is ever guessed. Unknown is a value.
  */
 import { pinnedSettings } from '../gate/gate.ts'
-import type { Analysis, SessionFacts } from '../sql/sql.ts'
+import type { OpenCursor, SessionFacts, SyntaxNode } from '../sql/sql.ts'
 
 /** How sure we are of the settings that decide how the server reads SQL text. */
 export type Reading = 'pinned' | 'unknown' | 'broken'
+
+/** A moment of the session's names: what was bound at it keeps the meaning it had then. */
+export interface NamesAt {
+  readonly searchPath: SessionFacts['searchPath']
+  readonly pathMoves: number
+  readonly catalogMoves: number
+}
 
 /** The facts of one session, updated by what passes through it. */
 export class Facts implements SessionFacts {
@@ -24,14 +31,19 @@ export class Facts implements SessionFacts {
   #applicationName: string
   /** Changes when anything a policy or the analysis can see has changed. */
   version = 0
-  readonly prepared: (name: string) => Analysis | undefined
-  readonly cursor: (name: string) => Analysis | undefined
+  readonly prepared: (name: string) => SyntaxNode | undefined
+  readonly cursor: (name: string) => OpenCursor | undefined
+  /** How often the search path or the role may have changed. */
+  #pathMoves = 0
+  /** How often DDL of this session was done, or undone. */
+  #catalogMoves = 0
+  #ends = { path: false, catalog: false }
 
   constructor(options: {
     readonly sessionUser: string
     readonly parameters: ReadonlyMap<string, string>
-    readonly prepared: (name: string) => Analysis | undefined
-    readonly cursor: (name: string) => Analysis | undefined
+    readonly prepared: (name: string) => SyntaxNode | undefined
+    readonly cursor: (name: string) => OpenCursor | undefined
   }) {
     this.#sessionUser = options.sessionUser
     this.role = options.sessionUser
@@ -47,6 +59,48 @@ export class Facts implements SessionFacts {
 
   get searchPath(): readonly string[] | 'unknown' {
     return this.#searchPath
+  }
+
+  get endsWithTransaction(): { readonly path: boolean; readonly catalog: boolean } {
+    return this.#ends
+  }
+
+  /** search_path or role was set, or DDL done, inside the open transaction. */
+  set endsWithTransaction(ends: { readonly path: boolean; readonly catalog: boolean }) {
+    if (ends.path === this.#ends.path && ends.catalog === this.#ends.catalog) return
+    this.#ends = ends
+    this.version++
+  }
+
+  /** This moment, for what the server binds now. */
+  get names(): NamesAt {
+    return {
+      searchPath: this.#searchPath,
+      pathMoves: this.#pathMoves,
+      catalogMoves: this.#catalogMoves,
+    }
+  }
+
+  /** Where names were looked up at that moment. */
+  pathAt(at: NamesAt): SessionFacts['searchPath'] {
+    return at.pathMoves === this.#pathMoves ? this.#searchPath : at.searchPath
+  }
+
+  /** Bare names may mean something else than at that moment. */
+  pathMovedSince(at: NamesAt): boolean {
+    if (at.pathMoves === this.#pathMoves) return false
+    if (at.searchPath === 'unknown' || this.#searchPath === 'unknown') return true
+    return at.searchPath.join('\0') !== this.#searchPath.join('\0')
+  }
+
+  /** DDL of this session may have moved what names stand for since that moment. */
+  catalogMovedSince(at: NamesAt): boolean {
+    return at.catalogMoves !== this.#catalogMoves
+  }
+
+  /** DDL of this session was done, or undone. */
+  catalogMoves(): void {
+    this.#catalogMoves++
   }
 
   get roleKnown(): boolean {
@@ -112,6 +166,7 @@ export class Facts implements SessionFacts {
 
   knowSearchPath(setting: string): void {
     if (this.#searchPathSetting === setting && this.#searchPath !== 'unknown') return
+    if (this.#searchPath !== 'unknown') this.#pathMoves++
     this.#searchPathSetting = setting
     this.#resolvePath()
     this.version++
@@ -144,6 +199,7 @@ export class Facts implements SessionFacts {
   /** search_path or role may have changed: SET, RESET, ROLLBACK after one, an opaque call. */
   pathMayHaveChanged(): void {
     this.#roleKnown = false
+    this.#pathMoves++
     if (this.#searchPath === 'unknown') return
     this.#searchPath = 'unknown'
     this.#searchPathSetting = null

@@ -29,6 +29,7 @@ import { textOfCall } from './function-call.ts'
 import type { Hold } from './hold.ts'
 import {
   contradicted,
+  movedSinceBind,
   notServed,
   tooManyStatements,
   unknownPortal,
@@ -166,6 +167,11 @@ export class Frontend {
     state.skipping = false
     this.#pass(view)
     state.queue.push(new Expected('sync', state.segment))
+    // Outside a transaction block it ends the transaction, with all that was local to it.
+    if (state.knownTransaction !== 'active') {
+      if (state.pathTouched) state.facts.pathMayHaveChanged()
+      if (state.ddlDone) state.overlayStale = true
+    }
     state.segment++
     state.segmentOpen = false
     return 'done'
@@ -237,7 +243,10 @@ export class Frontend {
   #noteEffects(entry: Expected, admitted: Admitted): void {
     const { facts } = this.#state
     const { analysis } = admitted
-    if (analysis.mayChangeSettings) facts.mayHaveChanged()
+    if (analysis.mayChangeSettings) {
+      this.#state.pathTouched = true
+      facts.mayHaveChanged()
+    }
     if (analysis.changesCatalog) entry.changesNames = true
     for (const effect of analysis.sessionEffects) {
       if (changesNames(effect)) entry.changesNames = true
@@ -285,7 +294,7 @@ export class Frontend {
     const prepared: Prepared = {
       name,
       text: Buffer.from(view.buffer.subarray(textStart, textEnd)),
-      analysis: admitted?.analysis ?? null,
+      statement: admitted?.statement ?? null,
       admitted,
       // What asks for approval is judged again when it is executed.
       context:
@@ -336,6 +345,8 @@ export class Frontend {
       cursor: false,
       hold: false,
       committed: false,
+      names: state.facts.names,
+      analysis: null,
       resultFormats: bind.resultFormats,
       parameters: this.#keepsParameters(prepared) ? bind.parameters.map(copied) : null,
       parameterFormats: bind.parameterFormats,
@@ -400,6 +411,8 @@ export class Frontend {
     entry.statements = statements
     const admitted = statements[0] ?? null
     if (admitted !== null) {
+      const moved = portal.cursor ? null : movedSinceBind(state, portal, admitted)
+      if (moved !== null) return this.#refuseExecute(entry, moved, admitted.members)
       const described = this.#needDescription(admitted, portal)
       if (described !== null && described !== 'done') return described
       const stopped = this.#contradiction(admitted, portal)
@@ -415,6 +428,8 @@ export class Frontend {
     if (this.#outcome !== null) {
       return this.#refused(this.#outcome, prepared.text)
     }
+    const catalog = this.#freshCatalog()
+    if (catalog !== null) return { kind: 'wait', wait: catalog }
     const declared = state.options.gate.judge.policy.declares.inputs
     if (state.approval === null && prepared.context === state.context('extended').key) {
       const statements = prepared.admitted === null ? [] : [prepared.admitted]
@@ -438,7 +453,6 @@ export class Frontend {
     const admitted = judged.verdict.statements[0] ?? null
     if (prepared.admitted !== admitted) {
       prepared.admitted = admitted
-      prepared.analysis = admitted?.analysis ?? prepared.analysis
       prepared.fields = null
       prepared.bounds.clear()
       portal.result = null
@@ -632,13 +646,8 @@ export class Frontend {
       })
     }
     if (state.queue.changesNamesCount > 0) return { kind: 'wait', wait: state.drain() }
-    if (
-      (state.catalogStale || state.overlayStale) &&
-      state.options.gate.judge.policy.needsFreshCatalog
-    ) {
-      const wait = state.readCatalog()
-      if (wait !== null) return { kind: 'wait', wait }
-    }
+    const catalog = this.#freshCatalog()
+    if (catalog !== null) return { kind: 'wait', wait: catalog }
     if (facts.reading !== 'pinned' && !readsAlike(text)) {
       if (facts.reading === 'unknown' && this.#mayProbe()) {
         return { kind: 'wait', wait: state.probe() }
@@ -648,6 +657,13 @@ export class Frontend {
       })
     }
     return null
+  }
+
+  /** Null where the catalog is as new as what the server would read, or is not needed. */
+  #freshCatalog(): Wait | null {
+    const state = this.#state
+    if (!state.catalogOutdated || !state.options.gate.judge.policy.needsFreshCatalog) return null
+    return state.readCatalog()
   }
 
   /** What would make the verdict better and can be had: the search path, a newer catalog. */

@@ -1,5 +1,6 @@
 /** Refusals that the session gives by itself, without a judgement: names, limits, contradictions. */
-import type { Refusal } from '../gate/gate.ts'
+import type { Admitted, Refusal } from '../gate/gate.ts'
+import type { Portal } from './registry.ts'
 import type { State } from './state.ts'
 
 /** The server's own words for a name that it does not know either. */
@@ -33,5 +34,21 @@ export function notServed(state: State, oid: number): Refusal {
 export function contradicted(state: State, reason: string): Refusal {
   return state.fault('denied', `the result was stopped: ${reason}`, {
     hint: 'The catalog is being read again; send the statement once more.',
+  })
+}
+
+/**
+ * The server gave the portal its meaning at Bind; the judgement is of now. Null where both are the
+ * same: no DDL of this session between them, and the same search path where names depend on it.
+ */
+export function movedSinceBind(state: State, portal: Portal, admitted: Admitted): Refusal | null {
+  const { facts, options } = state
+  const path = admitted.analysis.dependsOnSession && facts.pathMovedSince(portal.names)
+  const catalog =
+    facts.catalogMovedSince(portal.names) && options.gate.judge.policy.needsFreshCatalog
+  if (!path && !catalog) return null
+  const what = path ? 'search_path' : 'the catalog'
+  return state.fault('denied', `${what} changed after the portal "${portal.name}" was bound`, {
+    hint: 'Bind the statement again before it is executed.',
   })
 }

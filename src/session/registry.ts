@@ -10,7 +10,8 @@
  */
 import type { Field } from '../wire/wire.ts'
 import type { Admitted } from '../gate/gate.ts'
-import type { Analysis } from '../sql/sql.ts'
+import type { Analysis, SyntaxNode } from '../sql/sql.ts'
+import type { NamesAt } from './facts.ts'
 import type { BoundPlan, ResultStream } from './results.ts'
 
 /** A prepared statement, by Parse or by PREPARE. */
@@ -19,7 +20,7 @@ export interface Prepared {
   /** The exact text, to judge it again; for SQL PREPARE an EXECUTE of it. */
   readonly text: Buffer
   /** What EXECUTE of this name runs; null when that is not known. */
-  analysis: Analysis | null
+  statement: { readonly ast: SyntaxNode } | null
   /** Null for an empty query string, which may be executed and gives EmptyQueryResponse. */
   admitted: Admitted | null
   /** The context under which `admitted` was judged; a different one means: judge again. */
@@ -40,6 +41,10 @@ export interface Portal {
   /** WITH HOLD: outlives its transaction once that has committed. */
   readonly hold: boolean
   committed: boolean
+  /** Where its names were looked up: the server bound them then. */
+  readonly names: NamesAt
+  /** Of a cursor, as it was declared. */
+  readonly analysis: Analysis | null
   readonly resultFormats: readonly number[]
   /** Bind's parameters as they came, copied only where the policy or an approval needs them. */
   readonly parameters: readonly (Buffer | null)[] | null

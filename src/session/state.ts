@@ -2,18 +2,15 @@
  * What both directions of a session share: the expected replies, the names the server knows, the
  * facts, the bytes to send. Owned by Session; frontend.ts and backend.ts work on it.
  */
-import type { AuditLog } from '../audit/audit.ts'
-import { ProxyError, type Clock, type Limits } from '../core/core.ts'
-import type { Admitted, Gate, JudgeContext, Refusal } from '../gate/gate.ts'
-import type { RowBudgets, ValueDetectors } from '../masking/masking.ts'
+import { ProxyError } from '../core/core.ts'
+import type { Admitted, JudgeContext, Refusal } from '../gate/gate.ts'
 import type {
   ApprovalDocument,
   Estimate,
-  IdentityDocument,
   SessionDocument,
   VolatileInputs,
 } from '../policy/policy.ts'
-import type { Catalog } from '../sql/sql.ts'
+import type { Catalog, OpenCursor } from '../sql/sql.ts'
 import {
   encodeBind,
   encodeClose,
@@ -27,78 +24,12 @@ import {
 } from '../wire/wire.ts'
 import { Expected, ExpectedQueue, OwnRequest } from './expected.ts'
 import { Facts } from './facts.ts'
-import type { HoldPort } from './hold.ts'
+import type { SessionOptions, Wait } from './options.ts'
 import { Outbox } from './outbox.ts'
-import type { RecordingLimits } from './recording.ts'
 import { reservedPrefix } from './refusal.ts'
 import { Namespace, type Portal, type Prepared } from './registry.ts'
 
-/** The catalog of the session's database, kept fresh by somebody else. */
-export interface CatalogPort {
-  current(): Catalog
-  /** Resolves when the catalog is as new as the call. */
-  refresh(reason: string): Promise<void>
-  /** Null where the catalog cannot be older than a moment; else a promise of a check. */
-  recheck(): Promise<void> | null
-  /** What only this session sees: uncommitted DDL and temporary objects. */
-  overlay(query: (texts: readonly string[]) => Promise<readonly (string | null)[][]>): Promise<{
-    readonly catalog: Catalog
-    readonly temporarySchema: string | null
-  }>
-}
-
-export interface SessionOptions {
-  readonly id: string
-  readonly gate: Gate
-  readonly audit: AuditLog
-  readonly limits: Limits
-  readonly clock: Clock
-  readonly catalog: CatalogPort
-  readonly holds: HoldPort | null
-  /** Record the rows that the client saw, so many of each statement; null or absent: none. */
-  readonly recorded?: RecordingLimits | null
-  /** Secret of the masks `hash` and `noise`. */
-  readonly maskKey: Uint8Array
-  /** Rows per identity and window, shared by all sessions of the worker; null counts none. */
-  readonly rowBudgets?: RowBudgets | null
-  /** Look at text that no mask covers; the gate then asks for a check of every result. */
-  readonly detectors?: ValueDetectors | null
-  readonly identity: IdentityDocument
-  readonly clientAddress: string
-  readonly database: string
-  /** Key of the upstream role, as `session.role` in the policy's input. */
-  readonly role: string
-  /** The upstream login. */
-  readonly sessionUser: string
-  readonly locked: ReadonlySet<string>
-  /** ParameterStatus of the upstream's startup. */
-  readonly parameters: ReadonlyMap<string, string>
-  /** Audit members that every record of this session begins with. */
-  readonly members: string
-  /** Ends the statement that runs upstream; resolves when the request's connection has closed. */
-  cancelUpstream(): Promise<void>
-  readonly newDecisionId: () => string
-  /** Something that was waited for failed; the session goes on. */
-  readonly onFault: (error: unknown, wait: string) => void
-}
-
-/** A pause of the client's side until something is known. */
-export interface Wait {
-  readonly name:
-    | 'drain'
-    | 'probe'
-    | 'catalog'
-    | 'overlay'
-    | 'parse'
-    | 'evaluation'
-    | 'hold'
-    | 'describe'
-    | 'copy'
-    | 'estimate'
-    | 'audit'
-    | 'cancel'
-  readonly until: Promise<void>
-}
+export type { CatalogPort, SessionOptions, Wait } from './options.ts'
 
 const flushFrame = written((to) => encodeFlush(to))
 const syncFrame = written((to) => encodeSync(to))
@@ -135,9 +66,8 @@ export class State {
   overlayStale = false
   overlay: Catalog | null = null
   temporaryObjects = false
-  /** search_path or role was set inside the open transaction. */
-  pathTouched = false
-  ddlDone = false
+  /** The shared catalog that the overlay lies over. */
+  #overlayBase: Catalog | null = null
   /** A result was stopped although the statement completed: abort before ReadyForQuery. */
   abortWith: Refusal | null = null
   transactionFailed = false
@@ -160,9 +90,52 @@ export class State {
     this.facts = new Facts({
       sessionUser: options.sessionUser,
       parameters: options.parameters,
-      prepared: (name) => this.statements.value(name)?.analysis ?? undefined,
-      cursor: (name) => this.portals.value(name)?.prepared.analysis ?? undefined,
+      prepared: (name) => this.statements.value(name)?.statement?.ast,
+      cursor: (name) => this.#cursor(name),
     })
+  }
+
+  /** search_path or role was set inside the open transaction. */
+  get pathTouched(): boolean {
+    return this.facts.endsWithTransaction.path
+  }
+
+  set pathTouched(path: boolean) {
+    this.facts.endsWithTransaction = { ...this.facts.endsWithTransaction, path }
+  }
+
+  /** DDL was done inside the open transaction. */
+  get ddlDone(): boolean {
+    return this.facts.endsWithTransaction.catalog
+  }
+
+  set ddlDone(catalog: boolean) {
+    this.facts.endsWithTransaction = { ...this.facts.endsWithTransaction, catalog }
+  }
+
+  /** DDL of this session was done, or undone by ROLLBACK TO: what comes next is read under it. */
+  catalogChanged(): void {
+    this.ddlDone = true
+    this.overlayStale = true
+    this.facts.catalogMoves()
+  }
+
+  /** The catalog, or what this session sees of it, is older than what the server would read. */
+  get catalogOutdated(): boolean {
+    if (this.overlay !== null && this.#overlayBase !== this.options.catalog.current()) return true
+    return this.catalogStale || this.overlayStale
+  }
+
+  /** What FETCH of this name gives, as far as it can still be known. */
+  #cursor(name: string): OpenCursor | undefined {
+    const portal = this.portals.value(name)
+    const statement = portal?.prepared.statement?.ast
+    if (portal === null || statement === undefined) return undefined
+    const { facts } = this
+    const searchPath = facts.pathAt(portal.names)
+    if (portal.committed) return { statement, searchPath, held: portal.analysis }
+    if (facts.catalogMovedSince(portal.names)) return undefined
+    return { statement, searchPath, held: null }
   }
 
   get catalog(): Catalog {
@@ -230,6 +203,7 @@ export class State {
       this.facts.temporarySchema,
       catalog.fingerprint,
       [...locked],
+      this.facts.endsWithTransaction,
       this.approval,
     ]
     return {
@@ -369,11 +343,12 @@ export class State {
   /** Reads the catalog, or what only this session sees of it; null when nothing can be read now. */
   readCatalog(): Wait | null {
     if (this.transaction === 'failed') return null
-    if (this.catalogStale && !this.overlayStale) {
+    if (this.catalogStale && !this.overlayStale && this.overlay === null) {
       this.catalogStale = false
       return { name: 'catalog', until: this.options.catalog.refresh('DDL') }
     }
     if (this.queue.length > 0) return this.drain()
+    const base = this.options.catalog.current()
     const until = this.options.catalog
       .overlay(async (texts) => {
         const request = this.ask(texts)
@@ -385,6 +360,7 @@ export class State {
       })
       .then(({ catalog, temporarySchema }) => {
         this.overlay = catalog
+        this.#overlayBase = base
         this.overlayStale = false
         this.catalogStale = false
         this.facts.knowTemporarySchema(temporarySchema)

@@ -138,7 +138,7 @@ export type SessionEffect =
   | { readonly kind: 'begin' | 'commit' | 'rollback'; readonly chain: boolean }
   | { readonly kind: 'savepoint' | 'release' | 'rollback_to'; readonly name: string }
   | { readonly kind: 'prepare_transaction' }
-  | { readonly kind: 'prepare'; readonly name: string; readonly analysis: Analysis }
+  | { readonly kind: 'prepare'; readonly name: string; readonly statement: SyntaxNode }
   | { readonly kind: 'execute'; readonly name: string }
   /** `name` null is ALL. */
   | { readonly kind: 'deallocate'; readonly name: string | null }
@@ -147,6 +147,7 @@ export type SessionEffect =
       readonly name: string
       readonly hold: boolean
       readonly binary: boolean
+      readonly statement: SyntaxNode
       readonly analysis: Analysis
     }
   | { readonly kind: 'fetch'; readonly name: string }
@@ -184,6 +185,15 @@ export interface Analysis {
   readonly bytes: number
 }
 
+/** What stands behind a cursor or portal. */
+export interface OpenCursor {
+  readonly statement: SyntaxNode
+  /** Where its names were looked up when it was opened. */
+  readonly searchPath: SessionFacts['searchPath']
+  /** Its rows lie ready since its transaction committed: what it meant then is what it gives. */
+  readonly held: Analysis | null
+}
+
 /** What the analysis may know of the session. All synchronous, all of the moment. */
 export interface SessionFacts {
   /** Schemas in the order the server searches them ($user expanded, pg_catalog and pg_temp as implied), or unknown. */
@@ -192,10 +202,14 @@ export interface SessionFacts {
   readonly role: string
   /** The session's pg_temp_N, null while it has none. */
   readonly temporarySchema: string | null
-  /** The analysis behind PREPARE name or a Parse of that name. */
-  prepared(name: string): Analysis | undefined
-  /** The analysis behind a cursor or portal. */
-  cursor(name: string): Analysis | undefined
+  /** Statements before this one in the same query string make the catalog another one. */
+  readonly catalogMoved?: boolean
+  /** What the end of the open transaction may undo. */
+  readonly endsWithTransaction?: { readonly path: boolean; readonly catalog: boolean }
+  /** The tree behind PREPARE name or a Parse of that name: the server reads it anew at EXECUTE. */
+  prepared(name: string): SyntaxNode | undefined
+  /** Undefined too where DDL of this session has moved what it means. */
+  cursor(name: string): OpenCursor | undefined
 }
 
 /** One statement of a query string as the parser gave it. */

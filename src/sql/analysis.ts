@@ -119,8 +119,22 @@ function analyseNode(node: Node, kind: string, outer: Context): Analysis {
     shape = { fields: [], open: true }
   }
   context.depth.value = depth
+  if (context.facts.catalogMoved === true && readsCatalog(context.recorder)) {
+    context.recorder.fail('what stands before it in the same query string changes the catalog')
+  }
   return buildAnalysis(kind, shape, statementFacts(node), context)
 }
+
+/** Rows or functions are reached by names; DDL alone is judged by what it names. */
+function readsCatalog({ columns, functions, relations }: Recorder): boolean {
+  if (columns.size > 0 || functions.size > 0) return true
+  for (const actions of relations.values()) {
+    if (actions.some((set) => set !== null && rowActions.some((one) => set.has(one)))) return true
+  }
+  return false
+}
+
+const rowActions = ['select', 'insert', 'update', 'delete']
 
 function statementFacts(node: Node): StatementFacts {
   const select = 'SelectStmt' in node ? node.SelectStmt : null

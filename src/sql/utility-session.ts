@@ -6,7 +6,8 @@
  * name that the session does not know makes them incomplete.
  */
 import type { Node, VariableSetStmt } from '@pgsql/types'
-import type { Analysis, SettingAccess } from './access.ts'
+import type { Analysis, SettingAccess, SyntaxNode } from './access.ts'
+import { pathKey } from './analysis-bodies.ts'
 import { tagOf, type Context, type QueryShape } from './analysis-context.ts'
 import { readingSettings } from './expression-settings.ts'
 import { opaqueValue, plain, typeOids, type Field } from './lineage.ts'
@@ -207,7 +208,7 @@ export function prepare(node: Node, context: Context): null {
   const { name = '', query } = node.PrepareStmt
   const analysis = context.passes.inner(query, statementKind(tagOf(query)), context)
   context.recorder.included.push(analysis)
-  context.recorder.sessionEffects.push({ kind: 'prepare', name, analysis })
+  context.recorder.sessionEffects.push({ kind: 'prepare', name, statement: query })
   return null
 }
 
@@ -219,7 +220,19 @@ export function execute(node: Node, context: Context): QueryShape | null {
     context.recorder.use(value, 'argument')
   }
   context.recorder.sessionEffects.push({ kind: 'execute', name })
-  return carried(context.facts.prepared(name), `prepared statement ${name}`, context)
+  context.recorder.dependsOnSession = true
+  // The server analyses it again where the catalog or the search path moved: so must we, each time.
+  const statement = context.facts.prepared(name)
+  const analysis = statement === undefined ? undefined : inner(statement, context)
+  return carried(analysis, `prepared statement ${name}`, context)
+}
+
+/** Undefined where it executes or fetches by name itself: that name may mean anything by now. */
+function inner(statement: SyntaxNode, context: Context): Analysis | undefined {
+  const node = statement as Node
+  const kind = statementKind(tagOf(node))
+  if (kind === 'execute' || kind === 'fetch') return undefined
+  return context.passes.inner(node, kind, context)
 }
 
 /** The analysis of what stands behind a name becomes part of this one. */
@@ -228,7 +241,6 @@ function carried(
   what: string,
   context: Context,
 ): QueryShape | null {
-  context.recorder.dependsOnSession = true
   if (analysis === undefined) {
     context.recorder.fail(`${what} is not known to this session`)
     return { fields: [], open: true }
@@ -264,6 +276,7 @@ export function declareCursor(node: Node, context: Context): null {
     name,
     hold: (options & cursorHold) !== 0,
     binary: (options & cursorBinary) !== 0,
+    statement: query,
     analysis,
   })
   return null
@@ -273,8 +286,19 @@ export function fetch(node: Node, context: Context): QueryShape | null {
   if (!('FetchStmt' in node)) return null
   const { portalname: name = '', ismove } = node.FetchStmt
   context.recorder.sessionEffects.push({ kind: 'fetch', name })
-  const shape = carried(context.facts.cursor(name), `cursor ${name}`, context)
+  context.recorder.dependsOnSession = true
+  const shape = carried(opened(name, context), `cursor ${name}`, context)
   return ismove === true ? null : shape
+}
+
+/** Its relations are those of when it was opened, its functions those of now. */
+function opened(name: string, context: Context): Analysis | undefined {
+  const cursor = context.facts.cursor(name)
+  if (cursor === undefined || cursor.held !== null) return cursor?.held ?? undefined
+  const path = cursor.searchPath
+  const pathText = pathKey(path)
+  const runtimePath = pathText === pathKey(context.runtimePath) ? path : 'unknown'
+  return inner(cursor.statement, { ...context, path, pathText, runtimePath })
 }
 
 export function closePortal(node: Node, context: Context): null {

@@ -13,7 +13,14 @@ import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import pg from 'pg'
 import { defaultLimits } from '../../src/core/core.ts'
-import { analyse, SqlParser, type Analysis, type Catalog } from '../../src/sql/sql.ts'
+import {
+  analyse,
+  SqlParser,
+  type Analysis,
+  type Catalog,
+  type OpenCursor,
+  type SyntaxNode,
+} from '../../src/sql/sql.ts'
 import {
   catalogQuery,
   loadCatalog,
@@ -56,8 +63,8 @@ class Replay {
   #searchPath: readonly string[] | 'unknown' = 'unknown'
   #temporarySchema: string | null = null
   #transaction: 'I' | 'T' | 'E' = 'I'
-  readonly #prepared = new Map<string, Analysis>()
-  readonly #cursors = new Map<string, Analysis>()
+  readonly #prepared = new Map<string, SyntaxNode>()
+  readonly #cursors = new Map<string, OpenCursor>()
 
   constructor(client: pg.Client, observer: pg.Client, parser: SqlParser, base: LoadedCatalog) {
     this.#client = client
@@ -131,8 +138,11 @@ class Replay {
   async #after(analysis: Analysis | null, ok: boolean): Promise<void> {
     if (analysis !== null && ok) {
       for (const effect of analysis.sessionEffects) {
-        if (effect.kind === 'prepare') this.#prepared.set(effect.name, effect.analysis)
-        if (effect.kind === 'declare') this.#cursors.set(effect.name, effect.analysis)
+        if (effect.kind === 'prepare') this.#prepared.set(effect.name, effect.statement)
+        if (effect.kind === 'declare') {
+          const { statement, analysis: held } = effect
+          this.#cursors.set(effect.name, { statement, searchPath: 'unknown', held })
+        }
       }
     }
     if (this.#transaction === 'E') return

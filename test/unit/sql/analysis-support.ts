@@ -8,7 +8,9 @@ import {
   type Analysis,
   type CatalogSnapshot,
   type ColumnAccess,
+  type OpenCursor,
   type SessionFacts,
+  type SyntaxNode,
   type Use,
 } from '../../../src/sql/sql.ts'
 
@@ -28,8 +30,8 @@ const tools = {
 export class TestSession {
   searchPath: readonly string[] | 'unknown' = ['pg_catalog', 'public']
   temporarySchema: string | null = null
-  readonly #prepared = new Map<string, Analysis>()
-  readonly #cursors = new Map<string, Analysis>()
+  readonly #prepared = new Map<string, SyntaxNode>()
+  readonly #cursors = new Map<string, OpenCursor>()
 
   /** Analyses every statement of the string; its effects hold for the next. */
   run(sql: string): Analysis[] {
@@ -45,8 +47,11 @@ export class TestSession {
       }
       const analysis = analyse(statement, catalog, facts, tools)
       for (const effect of analysis.sessionEffects) {
-        if (effect.kind === 'prepare') this.#prepared.set(effect.name, effect.analysis)
-        if (effect.kind === 'declare') this.#cursors.set(effect.name, effect.analysis)
+        if (effect.kind === 'prepare') this.#prepared.set(effect.name, effect.statement)
+        if (effect.kind === 'declare') {
+          const { statement, analysis: held } = effect
+          this.#cursors.set(effect.name, { statement, searchPath: this.searchPath, held })
+        }
         if (effect.kind === 'set' && effect.name === 'search_path' && effect.value !== null) {
           this.searchPath = ['pg_catalog', ...effect.value.split(',').map((name) => name.trim())]
         }
