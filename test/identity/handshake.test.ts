@@ -162,14 +162,14 @@ describe('SCRAM', () => {
       await client.scram('wrong')
       return performance.now() - began
     }
-    const times = [
-      await timed('ann'),
-      await timed('ghost'),
-      await timed('ann'),
-      await timed('ghost'),
-    ]
-    expect(Math.min(...times)).toBeGreaterThan(190)
-    expect(Math.max(...times) - Math.min(...times)).toBeLessThan(100)
+    // A busy machine adds to single times, not to the least of many.
+    const least = { ann: Infinity, ghost: Infinity }
+    for (let round = 0; round < 6; round++) {
+      least.ann = Math.min(least.ann, await timed('ann'))
+      least.ghost = Math.min(least.ghost, await timed('ghost'))
+    }
+    expect(Math.min(least.ann, least.ghost)).toBeGreaterThan(190)
+    expect(Math.abs(least.ann - least.ghost)).toBeLessThan(100)
   })
 
   it('refuses a client in between that ends TLS itself', async () => {

@@ -307,7 +307,8 @@ describe('policies that take long', () => {
     clearInterval(timer)
     expect(error).toBeInstanceOf(ProxyError)
     expect((error as ProxyError).message).toContain('evaluationMsMax')
-    expect(ticks).toBeGreaterThan(20)
+    // Judged in place there would be none.
+    expect(ticks).toBeGreaterThan(2)
     // The thread is replaced, and others are judged as before.
     const small = await settle(judge, factsOf(['a'], { columns: columnsOf(2) }))
     expect(small.decision.action).toBe('allow')
