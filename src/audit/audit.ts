@@ -24,3 +24,13 @@ export interface AuditLog {
 export const noAudit: AuditLog = { append: () => undefined, commit: () => undefined }
 
 export { FileAuditLog, type FileAuditOptions } from './file-log.ts'
+export {
+  auditFilter,
+  FilterError,
+  filterNames,
+  type AuditFilter,
+  type AuditOutcome,
+  type AuditRecord,
+} from './filter.ts'
+export { AuditSearch, endsOf, type Ended, type Found, type Order } from './reader.ts'
+export { verifyAudit, type Problem, type VerifyReport } from './verify.ts'

@@ -88,7 +88,9 @@ export interface Link {
   readonly sequence: number
   readonly prev: string
   readonly hash: string
-  /** The hash is that of the bytes. */
+  /** The hash of the bytes. */
+  readonly digest: string
+  /** `hash` is that of the bytes. */
   readonly sound: boolean
 }
 
@@ -107,5 +109,6 @@ export function linkOf(line: Buffer): Link | null {
   if (head?.[1] === undefined || head[2] === undefined) return null
   const digest = createHash('sha256').update(line.subarray(0, bodyEnd)).digest('hex')
   const [worker, sequence] = [head[1], Number(head[2])]
-  return { id: `${worker}-${sequence}`, worker, sequence, prev, hash: own, sound: digest === own }
+  const id = `${worker}-${sequence}`
+  return { id, worker, sequence, prev, hash: own, digest, sound: digest === own }
 }
