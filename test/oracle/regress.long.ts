@@ -1,10 +1,11 @@
 /**
  * The oracle over many queries (`npm run test:oracle`):
  *
- *   node scripts/run-ts.mjs test/oracle/regress.long.ts --url postgres://…/regression \
- *     --suite …/src/test/regress [--sqlsmith 1000] [--failures file]
+ *   npm run test:oracle -- [--sqlsmith 1000] [--seed 1] [--failures file]
  *
- * The database is the one that the suite leaves behind. Nothing of the suite is in this repository.
+ * Starts Debian's PostgreSQL 15, runs PostgreSQL's regression suite on it and compares the queries of
+ * the suite, and SQLsmith's, on the database that it leaves behind. `--url postgres://…/regression`
+ * takes another one, `--file` adds a script. Nothing of the suite is in this repository.
  */
 import { execFileSync } from 'node:child_process'
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
@@ -15,6 +16,7 @@ import { defaultLimits } from '../../src/core/core.ts'
 import { SqlParser } from '../../src/sql/sql.ts'
 import { catalogQuery, loadCatalog } from '../../src/upstream/upstream.ts'
 import { compareQuery, parseOne, plainFacts, Tally } from './oracle.ts'
+import { startSuiteServer } from './suite-server.ts'
 import { queryWithin, scriptStatements } from './suite.ts'
 
 const { values } = parseArgs({
@@ -28,10 +30,13 @@ const { values } = parseArgs({
   },
 })
 
+const server = values.url === undefined ? await startSuiteServer(values.suite, true) : null
+const url = server?.url ?? values.url ?? ''
+const suite = server?.suite ?? values.suite
+
 async function main(): Promise<void> {
-  if (values.url === undefined) throw new Error('--url postgres://… is needed')
   const parser = await SqlParser.create({ limits: defaultLimits })
-  const client = new pg.Client({ connectionString: values.url })
+  const client = new pg.Client({ connectionString: url })
   client.on('error', () => undefined)
   await client.connect()
   const { catalog } = await loadCatalog(catalogQuery(client))
@@ -53,8 +58,8 @@ async function main(): Promise<void> {
 }
 
 function* queries(): Generator<string> {
-  if (values.suite !== undefined) {
-    const directory = join(values.suite, 'sql')
+  if (suite !== undefined) {
+    const directory = join(suite, 'sql')
     for (const file of readdirSync(directory).sort()) {
       if (!file.endsWith('.sql')) continue
       yield* scriptStatements(readFileSync(join(directory, file), 'utf8'))
@@ -62,9 +67,8 @@ function* queries(): Generator<string> {
   }
   if (values.file !== undefined) yield* scriptStatements(readFileSync(values.file, 'utf8'))
   if (values.sqlsmith !== undefined) {
-    const url = new URL(values.url ?? '')
-    const target = `host=${url.hostname} port=${url.port} user=${url.username} dbname=${url.pathname.slice(1)}`
-    const password = decodeURIComponent(url.password)
+    const { hostname, port, username, pathname, password } = new URL(url)
+    const target = `host=${hostname} port=${port} user=${username} dbname=${pathname.slice(1)}`
     const output = execFileSync(
       'sqlsmith',
       [
@@ -76,7 +80,7 @@ function* queries(): Generator<string> {
       ],
       {
         maxBuffer: 1 << 30,
-        env: { ...process.env, PGPASSWORD: password },
+        env: { ...process.env, PGPASSWORD: decodeURIComponent(password) },
         stdio: ['ignore', 'pipe', 'ignore'],
       },
     ).toString()
@@ -114,4 +118,8 @@ function report(tally: Tally): void {
   if (tally.missing.length > 0 || tally.outputs.length > 0) process.exitCode = 1
 }
 
-await main()
+try {
+  await main()
+} finally {
+  await server?.stop()
+}

@@ -1,14 +1,16 @@
 /**
  * PostgreSQL's regression suite, statement by statement, with the catalog as it is at each of them:
  *
- *   node scripts/run-ts.mjs test/oracle/replay.long.ts --url postgres://…/scratch \
- *     --suite …/src/test/regress --library …/regress.so [--only test,test] [--failures file]
+ *   npm run test:oracle:replay -- [--only test,test] [--failures file]
+ *
+ * Starts Debian's PostgreSQL 15; `--url postgres://…/scratch` takes another, whose database should
+ * be empty: the suite leaves its objects there. `--suite` names another copy of the suite.
  *
  * Every statement is analysed before it runs; SELECTs go through the oracle, inside whatever
  * transaction the suite has open. Counts how many of the statements that the server then accepts
- * have a complete analysis. The database should be empty; the suite leaves its objects there.
+ * have a complete analysis.
  */
-import { existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import pg from 'pg'
@@ -29,19 +31,20 @@ import {
   type LoadedCatalog,
 } from '../../src/upstream/upstream.ts'
 import { analysisTools, compareQuery, Tally } from './oracle.ts'
+import { startSuiteServer, suiteFolder, suiteScript, suiteVariables } from './suite-server.ts'
 import { scheduleTests, scriptStatements } from './suite.ts'
 
 const { values } = parseArgs({
   options: {
     url: { type: 'string' },
     suite: { type: 'string' },
-    library: { type: 'string' },
     only: { type: 'string' },
     failures: { type: 'string' },
   },
 })
-const { url, suite } = values
-if (url === undefined || suite === undefined) throw new Error('--url and --suite are needed')
+const server = values.url === undefined ? await startSuiteServer(values.suite, false) : null
+const suite = server?.suite ?? suiteFolder(values.suite)
+const url = server?.url ?? values.url ?? ''
 
 const tally = new Tally()
 let statements = 0
@@ -219,16 +222,7 @@ async function main(directory: string): Promise<void> {
   const parser = await SqlParser.create({ limits: defaultLimits })
   const observer = await connect()
   let base = await loadCatalog(catalogQuery(observer))
-  const variables = new Map([
-    ['regresslib', values.library ?? join(directory, 'regress.so')],
-    ['abs_srcdir', directory],
-    ['abs_builddir', directory],
-    ['libdir', directory],
-    ['dlsuffix', '.so'],
-    ['HIDE_TOAST_COMPRESSION', 'on'],
-    ['DBNAME', new URL(url ?? '').pathname.slice(1)],
-    ['USER', 'postgres'],
-  ])
+  const variables = suiteVariables(directory, new URL(url).pathname.slice(1))
   const only = values.only?.split(',')
   for (const test of scheduleTests(join(directory, 'parallel_schedule'))) {
     const file = join(directory, 'sql', `${test}.sql`)
@@ -238,7 +232,7 @@ async function main(directory: string): Promise<void> {
     const replay = new Replay(client, observer, parser, base)
     await replay.begin()
     try {
-      for (const text of scriptStatements(readFileSync(file, 'utf8'), variables)) {
+      for (const text of scriptStatements(suiteScript(directory, test), variables)) {
         await replay.run(text)
       }
     } catch (error) {
@@ -284,4 +278,8 @@ function report(): void {
   writeFileSync(values.failures, lines.join('\n'))
 }
 
-await main(suite)
+try {
+  await main(suite)
+} finally {
+  await server?.stop()
+}
