@@ -9,7 +9,7 @@
 import { parseArgs } from 'node:util'
 import { defaultLimits, systemClock } from '../../src/core/core.ts'
 import { Gate, type JudgeContext } from '../../src/gate/gate.ts'
-import { Judge, Policy, statementInput, type StatementFacts } from '../../src/policy/policy.ts'
+import { Judge, type Policy, statementInput, type StatementFacts } from '../../src/policy/policy.ts'
 import { analyse, shapeOf, SqlParser, type ParsedStatement } from '../../src/sql/sql.ts'
 import { identityOf, session } from '../../test/policy/facts.ts'
 import { loadPack } from '../../test/policy/pack.ts'

@@ -17,8 +17,8 @@ export function watchServer(metrics: Metrics, server: Server): void {
       () => server.sessions().filter(({ waiting }) => waiting !== null).length,
     ],
     regate_decision_cache_entries: [
-      'Decisions that are cached.',
-      () => server.gate.judge.cacheCount,
+      'Texts whose verdicts are cached.',
+      () => server.gate.cacheCount,
     ],
   })
   watchAll(metrics, 'counter', {

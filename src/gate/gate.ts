@@ -24,6 +24,7 @@ import {
 } from '../policy/policy.ts'
 import {
   analyse,
+  shapeOf,
   type AnalysisTools,
   type Analysis,
   type Catalog,
@@ -35,8 +36,17 @@ import {
 import { LayeredFacts } from './names.ts'
 import { statementMembers } from './record.ts'
 import { checkSettings } from './settings.ts'
-import { ShapeVerdicts } from './shapes.ts'
-import { noNeeds, type Admitted, type Needs, type Refusal, type Verdict } from './verdict.ts'
+import { Shapes, type Like } from './shapes.ts'
+import { JudgedTexts, newText, type JudgedText } from './texts.ts'
+import {
+  bothNeeds,
+  noNeeds,
+  usesNames,
+  type Admitted,
+  type Needs,
+  type Refusal,
+  type Verdict,
+} from './verdict.ts'
 
 export { noNeeds, type Admitted, type Needs, type Refusal, type Verdict } from './verdict.ts'
 export { runMembers, sessionMembers, endMembers, type RunEnd } from './record.ts'
@@ -75,18 +85,21 @@ export interface GateOptions {
   readonly onFault: (error: unknown, text: string) => void
 }
 
-/** What is kept of one text. */
-interface Known {
-  readonly parsed: ParseResult
-  readonly verdicts: Map<string, Verdict>
-  bytes: number
+/** A query string that is judged. */
+interface Asked {
+  /** A view. */
+  readonly text: Buffer
+  /** Its bytes as a key. */
+  readonly key: string
+  /** `shapeOf` it; null where it has none, or is too long to look. */
+  readonly shape: string | null
 }
+
+/** Longer texts are rare, and no two of them alike. */
+const shapeTextBytesMax = 16 * 1024
 
 /** Parsed texts that wait for their session to ask again; one that ended never does. */
 const lateCountMax = 256
-
-/** Contexts remembered of one text before the oldest is forgotten. */
-const contextCountMax = 64
 
 export class Gate {
   readonly statistics = new Statistics()
@@ -94,8 +107,8 @@ export class Gate {
   readonly #options: GateOptions
   /** For bodies of views and functions. */
   readonly #tools: AnalysisTools
-  readonly #known: LRUCache<string, Known>
-  readonly #shapes: ShapeVerdicts
+  readonly #texts: JudgedTexts
+  readonly #shapes: Shapes
   /** Results of the parse thread that wait for their text to be judged again. */
   readonly #late = new LRUCache<string, ParseResult>({ max: lateCountMax })
 
@@ -110,11 +123,8 @@ export class Gate {
       },
       parsePlpgsql: (text) => parser.parsePlpgsql(text),
     }
-    this.#shapes = new ShapeVerdicts(options.limits.decisionCacheBytesMax, options.literals)
-    this.#known = new LRUCache({
-      maxSize: options.limits.analysisCacheBytesMax,
-      sizeCalculation: (known) => known.bytes,
-    })
+    this.#shapes = new Shapes(options.limits.decisionCacheBytesMax, options.literals)
+    this.#texts = new JudgedTexts(options.limits.analysisCacheBytesMax)
   }
 
   /** Changes when another policy is active: verdicts of older ones are void. */
@@ -126,19 +136,27 @@ export class Gate {
     return this.#options.judge
   }
 
+  /** Texts whose verdicts are kept. */
+  get cacheCount(): number {
+    return this.#texts.count
+  }
+
   /** Judges a query string; `text` is a view of exactly its bytes, without the terminator. */
   judgeText(text: Buffer, context: JudgeContext): Verdict {
     const key = text.toString('latin1')
-    const known = this.#known.get(key)
-    if (known !== undefined) {
-      const verdict = known.verdicts.get(context.key)
-      if (verdict !== undefined) {
-        this.statistics.verdictHits++
-        return verdict
-      }
-      return this.#judgeParsed(known, key, context)
+    const known = this.#texts.get(key)
+    const verdict = known?.verdicts.get(context.key)
+    if (verdict !== undefined) {
+      this.statistics.verdictHits++
+      return verdict
     }
-    const shaped = this.#hidesConstants ? this.#shapes.get(text, context.key) : null
+    const shape = text.length > shapeTextBytesMax ? null : (shapeOf(text)?.text ?? null)
+    const asked: Asked = { text, key, shape }
+    if (known !== undefined) return this.#judgeParsed(known, asked, context)
+    const shaped =
+      shape === null || !this.#hidesConstants
+        ? null
+        : this.#shapes.verdict(shape, context.key, text)
     if (shaped !== null) {
       this.statistics.verdictHits++
       return shaped
@@ -146,8 +164,7 @@ export class Gate {
     const parsed = this.#late.get(key) ?? this.#parse(text, key, context.catalog.serverVersion)
     if (parsed.kind === 'later') return parsed.verdict
     this.#late.delete(key)
-    const bytes = 256 + key.length * 2 + parsedBytes(parsed)
-    return this.#judgeParsed({ parsed, verdicts: new Map(), bytes }, key, context)
+    return this.#judgeParsed(newText(key, parsed), asked, context)
   }
 
   #parse(
@@ -175,56 +192,44 @@ export class Gate {
     return { kind: 'later', verdict: { kind: 'later', wait: 'parse', until } }
   }
 
-  #judgeParsed(known: Known, key: string, context: JudgeContext): Verdict {
+  #judgeParsed(known: JudgedText, asked: Asked, context: JudgeContext): Verdict {
     this.statistics.verdictMisses++
     const startedUs = this.#options.clock.monotonicUs()
-    if (known.parsed.kind === 'failed') return this.#refuseFault(known.parsed.error, context, key)
+    if (known.parsed.kind === 'failed') return this.#refuseFault(known.parsed.error, asked.text)
     let judged: Verdict
     try {
-      judged = this.#judgeStatements(known.parsed.statements, context)
+      judged = this.#judgeStatements(known.parsed.statements, context, asked.shape)
     } catch (error) {
       if (!(error instanceof EvaluationPending)) throw error
-      this.#known.set(key, known)
+      this.#texts.hold(asked.key, known)
       return { kind: 'later', wait: 'evaluation', until: error.until }
     }
     const durationUs = Math.round(this.#options.clock.monotonicUs() - startedUs)
     const verdict: Verdict = judged.kind === 'admitted' ? { ...judged, durationUs } : judged
-    this.#keep(known, key, context, verdict)
+    if (asked.shape !== null && this.#hidesConstants) {
+      this.#shapes.keepVerdict(asked.shape, context.key, verdict)
+    }
+    this.#texts.keep(asked.text, asked.key, known, context.key, verdict)
     return verdict
-  }
-
-  /** Keeps the parsed text, and the verdict where it may be used again. */
-  #keep(known: Known, key: string, context: JudgeContext, verdict: Verdict): void {
-    if (verdict.kind === 'admitted' && verdict.reusable) {
-      if (known.verdicts.size >= contextCountMax) {
-        const oldest = known.verdicts.keys().next().value
-        if (oldest !== undefined) known.verdicts.delete(oldest)
-      }
-      known.verdicts.set(context.key, { ...verdict, cached: true })
-      known.bytes += context.key.length * 2
-      for (const admitted of verdict.statements) {
-        known.bytes += admitted.analysis.bytes + admitted.members.length * 2 + 512
-      }
-    }
-    this.#known.set(key, known)
-    if (this.#hidesConstants) {
-      this.#shapes.set(Buffer.from(key, 'latin1'), context.key, verdict)
-    }
   }
 
   get #hidesConstants(): boolean {
     return this.#options.judge.policy.declares.constants === 'hidden'
   }
 
-  #judgeStatements(statements: readonly ParsedStatement[], context: JudgeContext): Verdict {
+  #judgeStatements(
+    statements: readonly ParsedStatement[],
+    context: JudgeContext,
+    shape: string | null,
+  ): Verdict {
     const admitted: Admitted[] = []
     let asking: Admitted | null = null
     let reusable = true
     let needs = noNeeds
     const layer = statements.length > 1 ? new LayeredFacts(context.facts) : null
     for (const statement of statements) {
-      const judged = this.#judgeStatement(statement, context, layer)
-      needs = both(needs, judged.needs)
+      const judged = this.#judgeStatement(statement, context, layer, layer === null ? shape : null)
+      needs = bothNeeds(needs, judged.needs)
       if (judged.kind === 'refused') return { ...judged, needs }
       reusable &&= judged.reusable
       admitted.push(judged.admitted)
@@ -247,6 +252,7 @@ export class Gate {
     statement: ParsedStatement,
     context: JudgeContext,
     layer: LayeredFacts | null,
+    shape: string | null,
   ):
     | {
         readonly kind: 'admitted'
@@ -255,9 +261,10 @@ export class Gate {
         readonly needs: Needs
       }
     | Refused {
-    const { judge, literals } = this.#options
-    const analysis = this.#analyse(statement, context, layer ?? context.facts)
-    if (analysis === null) return this.#refuseUnanalysed(statement, context)
+    const { judge } = this.#options
+    const like = this.#like(statement, context, layer ?? context.facts, shape)
+    if (like === null) return this.#refuseUnanalysed(statement, context)
+    const { analysis } = like
     const needs: Needs = {
       session: analysis.dependsOnSession && layer?.pathMoved !== true,
       unresolved: analysis.unresolved.length > 0,
@@ -278,13 +285,14 @@ export class Gate {
         approval: context.approval,
         volatile: judge.policy.declares.inputs.size === 0 ? null : context.volatile(),
         shape: this.#shape(statement),
+        fingerprint: like.fingerprint,
       })
     } catch (error) {
       if (error instanceof EvaluationPending) throw error
       return refuse(policyFault(error), null)
     }
     const { decision } = judged
-    this.statistics.judged(judged.cached, judged.durationUs)
+    this.statistics.judged(false, judged.durationUs)
     if (decision.action === 'deny') {
       const { reason: message, rule } = decision
       const hint = decision.hint === '' ? null : decision.hint
@@ -298,30 +306,29 @@ export class Gate {
       const { reason: message, hint } = plan
       return refuse({ sqlstate: '42501', message, hint, rule: 'regate.masking' }, decision)
     }
-    const { classified, declares, givenAtOnce } = judge.policy
-    const admitted: Admitted = {
-      statement,
-      analysis,
-      decision,
-      plan,
-      verify:
-        classified === 'unknown' || classified.length > 0 || this.#options.watchesResults === true,
-      revision: judged.revision,
-      members: statementMembers(
-        {
-          ...{ text: statement.text, statement, analysis, decision, plan, refused: null },
-          ...{ revision: judged.revision, fingerprint: fingerprintOf({ statement }) },
-        },
-        literals,
-      ),
-      tally: this.statistics.tally(analysis.kind, decision.action, decision.rule),
-    }
-    const volatile = declares.inputs.size > 0 && (givenAtOnce.size > 0 || decision.asks.length > 0)
+    const admitted = this.#admitted(statement, like, plan, judged)
     return {
       kind: 'admitted',
       admitted,
-      reusable: !volatile && !judged.wantsEstimate && !usesNames(statement, analysis),
+      reusable: judged.reusable && !judged.wantsEstimate && !usesNames(statement, analysis),
       needs: judged.wantsEstimate ? { ...needs, estimate: statement.text } : needs,
+    }
+  }
+
+  #admitted(
+    statement: ParsedStatement,
+    { analysis, fingerprint }: Like,
+    plan: MaskPlan,
+    { decision, revision }: Judgement,
+  ): Admitted {
+    const { classified } = this.#options.judge.policy
+    const judged = { text: statement.text, statement, analysis, decision, plan, refused: null }
+    return {
+      ...{ statement, analysis, decision, plan, revision },
+      verify:
+        classified === 'unknown' || classified.length > 0 || this.#options.watchesResults === true,
+      members: statementMembers({ ...judged, revision, fingerprint }, this.#options.literals),
+      tally: this.statistics.tally(analysis.kind, decision.action, decision.rule),
     }
   }
 
@@ -330,6 +337,24 @@ export class Gate {
     if (!this.#hidesConstants) return null
     const form = this.#options.parser.hiddenForm(Buffer.from(statement.text))
     return form === null ? null : { key: form.text, text: form.text, astJson: form.astJson }
+  }
+
+  /** The analysis, of a statement of the same shape where there was one; null where it failed. */
+  #like(
+    statement: ParsedStatement,
+    context: JudgeContext,
+    facts: SessionFacts,
+    shape: string | null,
+  ): Like | null {
+    const known = shape === null ? null : this.#shapes.like(shape, context.key)
+    if (known !== null) return known
+    const analysis = this.#analyse(statement, context, facts)
+    if (analysis === null) return null
+    const like = { analysis, fingerprint: fingerprintOf({ statement }) }
+    if (shape !== null && analysis.unresolved.length === 0 && !usesNames(statement, analysis)) {
+      this.#shapes.keepLike(shape, context.key, like)
+    }
+    return like
   }
 
   /** Null where the analysis itself failed: that is a fault of regate, and a refusal. */
@@ -391,10 +416,10 @@ export class Gate {
     }
   }
 
-  #refuseFault(error: ProxyError, context: JudgeContext, key: string): Verdict {
+  #refuseFault(error: ProxyError, text: Buffer): Verdict {
     const tally = this.statistics.tally('unparsed', 'deny', 'regate.parse')
     const refusal = { ...this.refuseFault(error), tally }
-    const members = this.refusalMembers(refusal, Buffer.from(key, 'latin1'), 'regate.parse')
+    const members = this.refusalMembers(refusal, text, 'regate.parse')
     return { kind: 'refused', refusal, members, needs: noNeeds }
   }
 
@@ -441,17 +466,6 @@ export class Gate {
   }
 }
 
-/** The judgement depends on prepared statements or cursors that other sessions do not share. */
-function usesNames(statement: ParsedStatement, analysis: Analysis): boolean {
-  // EXPLAIN and CREATE TABLE AS name them too, without an effect of that kind.
-  return (
-    nameUses.some((tag) => statement.astJson.includes(tag)) ||
-    analysis.sessionEffects.some(({ kind }) => kind === 'execute' || kind === 'fetch')
-  )
-}
-
-const nameUses = ['"ExecuteStmt"', '"FetchStmt"', '"CurrentOfExpr"']
-
 type Refused = Extract<Verdict, { kind: 'refused' }>
 
 /** The text of a refusal. */
@@ -462,15 +476,6 @@ interface Why {
   readonly rule: string
 }
 
-function both(first: Needs, second: Needs): Needs {
-  if (first === noNeeds) return second
-  return {
-    session: first.session || second.session,
-    unresolved: first.unresolved || second.unresolved,
-    estimate: first.estimate ?? second.estimate,
-  }
-}
-
 function policyFault(error: unknown): Why {
   if (!(error instanceof ProxyError)) throw error
   return {
@@ -479,14 +484,4 @@ function policyFault(error: unknown): Why {
     hint: error.hint ?? 'Tell the people who own the policy; the statement was not run.',
     rule: 'regate.policy_fault',
   }
-}
-
-function parsedBytes(parsed: ParseResult): number {
-  if (parsed.kind === 'failed') return 256
-  let bytes = 0
-  for (const statement of parsed.statements) {
-    // The tree is kept as JSON and, once asked for, as objects of about four times its size.
-    bytes += statement.astJson.length * 5 + 256
-  }
-  return bytes
 }

@@ -46,11 +46,10 @@ export interface Judged {
  */
 export function statementMembers(judged: Judged, literals: Literals): string {
   const { statement, analysis, decision, refused, text } = judged
-  const redacted = literals === 'redact' || holdsSecret(text)
-  const kept = cut(text, textLengthMax)
+  const redacted = isRedacted(text, literals)
   const reason = refused?.refusal.message ?? decision?.reason ?? ''
   return (
-    `"statement":{"text":${jsonText(redacted ? redactLiterals(kept) : kept)},` +
+    textMember(text, redacted) +
     `"fingerprint":${judged.fingerprint === null ? 'null' : `"${judged.fingerprint}"`},` +
     `"kind":${JSON.stringify(statement?.kind ?? null)},"index":${statement?.index ?? 0},` +
     `"count":${statement?.count ?? 1},"redacted":${redacted}},` +
@@ -63,13 +62,34 @@ export function statementMembers(judged: Judged, literals: Literals): string {
   )
 }
 
+/** Constants of the text are not recorded. */
+export function isRedacted(text: string, literals: Literals): boolean {
+  return literals === 'redact' || holdsSecret(text)
+}
+
+/** What `statementMembers` begins with; all that follows is the same for an equal judgement. */
+export function textMember(text: string, redacted: boolean): string {
+  const kept = cut(text, textLengthMax)
+  return `"statement":{"text":${jsonText(redacted ? redactLiterals(kept) : kept)},`
+}
+
 /** An `allow` that hides something is a `mask`. */
 function actionOf(decision: StatementDecision | null, plan: MaskPlan | null): string {
   const action = decision?.action ?? 'deny'
   return action === 'allow' && plan?.kind === 'masked' ? 'mask' : action
 }
 
+/** Of analyses whose statement had nothing to mask: they are shared by all texts of a shape. */
+const openAccess = new WeakMap<Analysis, string>()
+
 function accessJson(analysis: Analysis | null, plan: MaskPlan | null): string {
+  if (analysis === null || plan?.kind === 'masked') return accessText(analysis, plan)
+  const known = openAccess.get(analysis) ?? accessText(analysis, plan)
+  openAccess.set(analysis, known)
+  return known
+}
+
+function accessText(analysis: Analysis | null, plan: MaskPlan | null): string {
   const { relations = [], columns = [], effects = [] } = analysis?.access ?? {}
   return JSON.stringify({
     relations: distinct(relations.map(({ schema, name }) => dottedRelation(schema, name))),

@@ -1,19 +1,18 @@
 /**
- * Verdicts by shape, for bundles that declare `constants: hidden`: a text whose shape was admitted
- * before is admitted without being parsed or analysed. What makes that sound is tested beside the
- * shapes: texts of one shape parse alike, their trees and analyses are equal but for hidden constants,
- * and the policy saw none of these.
+ * What is known of a shape in a context. Texts of one shape parse alike, and their trees and analyses
+ * are equal but for hidden constants (tested beside the shapes), so an analysis serves all of them. A
+ * bundle that declares `constants: hidden` saw none of those constants: then the verdict serves too,
+ * and a text whose shape was admitted before is admitted without being parsed.
  *
- * Only verdicts that the gate would reuse for an equal text are kept, under everything else that was
- * visible (the context's key). The audit's members carry the text that runs, not the one that was judged.
+ * Only what the gate would use again for an equal text is kept, under everything else that was visible
+ * (the context's key). The audit's members carry the text that runs, not the one that was judged.
  */
 import { LRUCache } from 'lru-cache'
-import { fingerprintOf } from '../policy/policy.ts'
-import { shapeOf, type ParsedStatement, type SyntaxNode } from '../sql/sql.ts'
-import { statementMembers } from './record.ts'
+import type { Analysis, ParsedStatement, SyntaxNode } from '../sql/sql.ts'
+import { isRedacted, statementMembers, textMember, type Literals } from './record.ts'
 import type { Admitted, Verdict } from './verdict.ts'
 
-type AdmittedVerdict = Extract<Verdict, { kind: 'admitted' }>
+export type AdmittedVerdict = Extract<Verdict, { kind: 'admitted' }>
 
 /** A statement known by its shape: its own text, the tree of the one that was judged. */
 class ShapedStatement implements ParsedStatement {
@@ -47,62 +46,112 @@ class ShapedStatement implements ParsedStatement {
   }
 }
 
-/** Bounded in bytes. */
-export class ShapeVerdicts {
-  readonly #literals: 'keep' | 'redact'
-  readonly #known: LRUCache<string, AdmittedVerdict>
+/** What all texts of a shape have in common in one context. */
+export interface Like {
+  readonly analysis: Analysis
+  readonly fingerprint: string
+}
 
-  constructor(bytesMax: number, literals: 'keep' | 'redact') {
+interface Kept {
+  readonly like: Like
+  /** Null unless the bundle saw no constants. */
+  verdict: AdmittedVerdict | null
+  /** Its audit members behind the text; null where constants are redacted in them. */
+  membersRest: string | null
+}
+
+interface Known {
+  readonly contexts: Map<string, Kept>
+  bytes: number
+}
+
+/** Contexts remembered of one shape before the oldest is forgotten. */
+const contextCountMax = 64
+
+/** Bounded in bytes. A shape is the text of `shapeOf`. */
+export class Shapes {
+  readonly #literals: Literals
+  readonly #known: LRUCache<string, Known>
+
+  constructor(bytesMax: number, literals: Literals) {
     this.#literals = literals
-    this.#known = new LRUCache({
-      maxSize: bytesMax,
-      sizeCalculation: (verdict, key) =>
-        verdict.statements.reduce(
-          (bytes, { analysis, members }) => bytes + analysis.bytes + members.length * 2,
-          1024 + key.length * 2,
-        ),
-    })
+    this.#known = new LRUCache({ maxSize: bytesMax, sizeCalculation: ({ bytes }) => bytes })
   }
 
-  /** @param text of a query string; a view, not kept. */
-  get(text: Buffer, contextKey: string): AdmittedVerdict | null {
-    const shape = shapeOf(text)
-    if (shape === null) return null
-    const known = this.#known.get(keyOf(contextKey, shape.text))
-    const like = known?.statements[0]
-    if (known === undefined || like === undefined) return null
-    return { ...known, cached: true, durationUs: 0, statements: [this.#admitted(text, like)] }
+  /** Of a statement of this shape that was analysed in this context. */
+  like(shape: string, contextKey: string): Like | null {
+    return this.#known.get(shape)?.contexts.get(contextKey)?.like ?? null
   }
 
-  /** Keeps a verdict about one statement that holds for as long as its context. */
-  set(text: Buffer, contextKey: string, verdict: Verdict): void {
+  /** Keeps an analysis that holds for as long as its context. */
+  keepLike(shape: string, contextKey: string, like: Like): void {
+    const known = this.#known.get(shape) ?? { contexts: new Map(), bytes: 512 + shape.length * 2 }
+    if (known.contexts.size >= contextCountMax) {
+      known.contexts.clear()
+      known.bytes = 512 + shape.length * 2
+    }
+    known.contexts.set(contextKey, { like, verdict: null, membersRest: null })
+    known.bytes += like.analysis.bytes + contextKey.length * 2 + 512
+    this.#known.set(shape, known)
+  }
+
+  /** The verdict on another text of the shape, for this one. @param text a view, not kept. */
+  verdict(shape: string, contextKey: string, text: Buffer): AdmittedVerdict | null {
+    const kept = this.#known.get(shape)?.contexts.get(contextKey)
+    const admitted = kept?.verdict?.statements[0]
+    if (kept === undefined || kept.verdict === null || admitted === undefined) return null
+    return {
+      ...{ kind: 'admitted', statements: [this.#admitted(text, admitted, kept)] },
+      ...{
+        cached: true,
+        durationUs: 0,
+        reusable: kept.verdict.reusable,
+        needs: kept.verdict.needs,
+      },
+    }
+  }
+
+  /** Keeps a verdict about one statement whose analysis is kept: constants had no part in it. */
+  keepVerdict(shape: string, contextKey: string, verdict: Verdict): void {
     if (verdict.kind !== 'admitted' || !verdict.reusable || verdict.statements.length !== 1) return
-    const shape = shapeOf(text)
-    if (shape !== null) this.#known.set(keyOf(contextKey, shape.text), verdict)
+    const known = this.#known.get(shape)
+    const kept = known?.contexts.get(contextKey)
+    const [admitted] = verdict.statements
+    if (known === undefined || kept === undefined || admitted === undefined) return
+    const { members, statement } = admitted
+    const head = textMember(statement.text, false)
+    const open = !isRedacted(statement.text, this.#literals) && members.startsWith(head)
+    kept.verdict = verdict
+    kept.membersRest = open ? members.slice(head.length) : null
+    known.bytes += members.length * 4 + statement.astJson.length * 5 + 512
+    this.#known.set(shape, known)
   }
 
-  #admitted(text: Buffer, like: Admitted): Admitted {
-    const statement = new ShapedStatement(statementText(text), like.statement)
-    const { analysis, decision, plan, revision } = like
+  #admitted(text: Buffer, admitted: Admitted, { like, membersRest }: Kept): Admitted {
+    const statement = new ShapedStatement(statementText(text), admitted.statement)
+    const { analysis, decision, plan, revision, verify, tally } = admitted
     const members =
-      this.#literals === 'redact'
-        ? like.members
+      membersRest !== null && !isRedacted(statement.text, this.#literals)
+        ? textMember(statement.text, false) + membersRest
         : statementMembers(
             {
               ...{ text: statement.text, statement, analysis, decision, plan, revision },
-              ...{ fingerprint: fingerprintOf({ statement }), refused: null },
+              ...{ fingerprint: like.fingerprint, refused: null },
             },
             this.#literals,
           )
-    return { ...like, statement, members }
+    return { statement, analysis, decision, plan, verify, revision, members, tally }
   }
 }
 
-function keyOf(contextKey: string, shape: string): string {
-  return `${contextKey}\0${shape}`
-}
+const isSpace = (byte: number): boolean => byte === 0x20 || (byte >= 0x09 && byte <= 0x0d)
+const semicolon = 0x3b
 
 /** Without the semicolons and white space around: what the parser calls the statement's text. */
 function statementText(text: Buffer): string {
-  return text.toString('utf8').replace(/^[ \t\n\r\f\v]+|[ \t\n\r\f\v;]+$/g, '')
+  let start = 0
+  let end = text.length
+  while (start < end && isSpace(text[start] ?? 0)) start++
+  while (end > start && (isSpace(text[end - 1] ?? 0) || text[end - 1] === semicolon)) end--
+  return text.toString('utf8', start, end)
 }

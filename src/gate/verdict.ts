@@ -47,6 +47,27 @@ export interface Needs {
 
 export const noNeeds: Needs = { session: false, unresolved: false, estimate: null }
 
+/** What either of two judgements needs. */
+export function bothNeeds(first: Needs, second: Needs): Needs {
+  if (first === noNeeds) return second
+  return {
+    session: first.session || second.session,
+    unresolved: first.unresolved || second.unresolved,
+    estimate: first.estimate ?? second.estimate,
+  }
+}
+
+/** The judgement depends on prepared statements or cursors that other sessions do not share. */
+export function usesNames(statement: ParsedStatement, analysis: Analysis): boolean {
+  // EXPLAIN and CREATE TABLE AS name them too, without an effect of that kind.
+  return (
+    nameUses.some((tag) => statement.astJson.includes(tag)) ||
+    analysis.sessionEffects.some(({ kind }) => kind === 'execute' || kind === 'fetch')
+  )
+}
+
+const nameUses = ['"ExecuteStmt"', '"FetchStmt"', '"CurrentOfExpr"']
+
 /** The judgement of a query string as a whole. */
 export type Verdict =
   | {

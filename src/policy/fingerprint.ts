@@ -12,7 +12,9 @@ const known = new WeakMap<ParsedStatement, string>()
 export function fingerprintOf(facts: {
   readonly statement: ParsedStatement
   readonly shape?: { readonly key: string } | null
+  readonly fingerprint?: string
 }): string {
+  if (facts.fingerprint !== undefined) return facts.fingerprint
   const remembered = known.get(facts.statement)
   if (remembered !== undefined) return remembered
   const { text } = facts.statement

@@ -93,6 +93,8 @@ export interface StatementFacts {
   readonly volatile: VolatileInputs | null
   /** Null or absent where the statement has no shape (utility statements) or is not to be hidden. */
   readonly shape?: ShapeFacts | null
+  /** `fingerprintOf` the statement where it is known already. */
+  readonly fingerprint?: string
 }
 
 /** What a connection is judged by. */

@@ -1,8 +1,7 @@
 import { beforeAll, describe, expect, it } from 'vitest'
-import { Judge, type Policy } from '../../src/policy/policy.ts'
-import { defaultLimits } from '../../src/core/core.ts'
+import type { Policy } from '../../src/policy/policy.ts'
 import { loadPack } from './pack.ts'
-import { analysisOf, factsOf } from './facts.ts'
+import { factsOf } from './facts.ts'
 
 let pack: Policy
 beforeAll(async () => {
@@ -42,14 +41,5 @@ describe('the shipped pack as regate runs it', () => {
     expect(decision.action).toBe('allow')
     expect([...decision.settings]).toEqual([['statement_timeout', '60s']])
     expect(decision.locked).toEqual(['statement_timeout'])
-  })
-
-  it('remembers decisions, and forgets them when another policy comes', async () => {
-    const judge = new Judge({ policy: pack, limits: defaultLimits })
-    const facts = factsOf(['agents'], {}, { analysis: analysisOf() })
-    expect(judge.statement(facts).cached).toBe(false)
-    expect(judge.statement(facts).cached).toBe(true)
-    judge.swap(await loadPack())
-    expect(judge.statement(facts).cached).toBe(false)
   })
 })

@@ -30,7 +30,12 @@ decision := {"action": "deny", "reason": input.statement.text} if {
   contains(json.marshal(input.statement.ast), "secret")
 } else := {"action": "allow", "reason": input.statement.text}`
 
-async function gateOf(hidden: boolean, literals: 'keep' | 'redact' = 'keep'): Promise<Gate> {
+async function gateOf(
+  hidden: boolean,
+  literals: 'keep' | 'redact' = 'keep',
+  custom: readonly string[] = hidden ? ['constants: hidden'] : [],
+  body = rule,
+): Promise<Gate> {
   const directory = mkdtempSync(join(scratch, 'policy-'))
   cpSync(join(packDirectory, '.manifest'), join(directory, '.manifest'))
   for (const name of ['connect', 'statement']) {
@@ -40,11 +45,11 @@ async function gateOf(hidden: boolean, literals: 'keep' | 'redact' = 'keep'): Pr
     join(directory, 'regate', 'connect', 'connect.rego'),
     'package regate.connect\n\ndecision := {"action": "allow"}\n',
   )
-  const metadata =
-    '# METADATA\n# entrypoint: true\n# custom:\n#   regate:\n#     constants: hidden\n'
+  const declared = custom.map((line) => `#     ${line}\n`).join('')
+  const metadata = `# METADATA\n# entrypoint: true\n# custom:\n#   regate:\n${declared}`
   writeFileSync(
     join(directory, 'regate', 'statement', 'statement.rego'),
-    `package regate.statement\n\nimport rego.v1\n\n${hidden ? metadata : ''}${rule.trim()}\n`,
+    `package regate.statement\n\nimport rego.v1\n\n${custom.length > 0 ? metadata : ''}${body.trim()}\n`,
   )
   const bundle = await readPack(await buildDirectory(directory))
   const policy = await Policy.load(bundle, { limits: defaultLimits })
@@ -104,7 +109,7 @@ const catalog = Catalog.from({
   storedSettings: [],
 })
 
-function contextOf(key = 'context'): JudgeContext {
+function contextOf(key = 'context', nowMs: number | null = null): JudgeContext {
   return {
     key,
     protocol: 'simple',
@@ -120,7 +125,13 @@ function contextOf(key = 'context'): JudgeContext {
     catalog,
     locked: new Set(),
     approval: null,
-    volatile: () => null,
+    volatile: () =>
+      nowMs === null
+        ? null
+        : {
+            ...{ parameters: null, sessionId: 's', clientAddress: null, estimate: null },
+            nowMs: () => nowMs,
+          },
   }
 }
 
@@ -197,5 +208,69 @@ describe('a bundle that sees constants', () => {
       contextOf(),
     )
     expect(second.kind).toBe('refused')
+  })
+})
+
+describe('analyses of a shape', () => {
+  it('serve every text of it, while the policy judges each', async () => {
+    const gate = await gateOf(false)
+    const first = admitted(gate, "SELECT id FROM t WHERE name = 'ada' LIMIT 5")
+    const second = admitted(gate, "SELECT id FROM t WHERE name = 'grace' LIMIT 5;")
+    expect(second.cached).toBe(false)
+    expect(second.analysis).toBe(first.analysis)
+    expect(second.decision.reason).toContain('grace')
+    expect(second.statement.astJson).toContain('grace')
+    expect(second.members).toContain('grace')
+  })
+
+  it.each([
+    ['another visible constant', "SELECT id FROM t WHERE name = 'ada' LIMIT 6", 'context'],
+    ['another context', "SELECT id FROM t WHERE name = 'grace' LIMIT 5", 'other'],
+    ['two statements', "SELECT id FROM t WHERE name = 'ada' LIMIT 5; SELECT 1", 'context'],
+  ])('do not serve %s', async (_, text, key) => {
+    const gate = await gateOf(false)
+    const first = admitted(gate, "SELECT id FROM t WHERE name = 'ada' LIMIT 5")
+    expect(admitted(gate, text, contextOf(key)).analysis).not.toBe(first.analysis)
+  })
+
+  it('are not kept where a name is unknown: it may be there the next time', async () => {
+    const gate = await gateOf(false)
+    const first = admitted(gate, 'SELECT id FROM nowhere WHERE id = 1')
+    expect(admitted(gate, 'SELECT id FROM nowhere WHERE id = 2').analysis).not.toBe(first.analysis)
+  })
+})
+
+describe('verdicts that are kept', () => {
+  it('are never those that saw what changes by itself, asked for or not', async () => {
+    const onDemand = ['inputs: [time]', 'on_demand: [time]']
+    const asks = `
+decision := {"action": "deny", "reason": "asks", "asks": ["time"]} if {
+  input.time == null
+} else := {"action": "deny", "reason": "late"} if {
+  input.time.unix_ms > 5
+} else := {"action": "allow", "reason": "early"}`
+    const gate = await gateOf(false, 'keep', onDemand, asks)
+    const text = 'SELECT id FROM t'
+    expect(admitted(gate, text, contextOf('context', 1)).decision.reason).toBe('early')
+    const late = gate.judgeText(Buffer.from(text), contextOf('context', 9))
+    expect(late.kind === 'refused' && late.refusal.message).toBe('late')
+  })
+
+  it('are those of texts that come again: a flood of others displaces nothing', async () => {
+    const gate = await gateOf(false)
+    const text = 'SELECT name FROM t'
+    admitted(gate, text)
+    for (let n = 0; n < 3_000; n++) admitted(gate, `SELECT id FROM t WHERE id = ${n}`)
+    expect(gate.cacheCount).toBeLessThan(1_100)
+    expect(admitted(gate, text).cached).toBe(true)
+    const late = 'SELECT id FROM t WHERE id = 999999'
+    expect([1, 2, 3].map(() => admitted(gate, late).cached)).toEqual([false, false, true])
+  })
+
+  it('are those of the active policy and the context', async () => {
+    const gate = await gateOf(false)
+    const text = 'SELECT id FROM t'
+    expect([1, 2].map(() => admitted(gate, text).cached)).toEqual([false, true])
+    expect(admitted(gate, text, contextOf('other')).cached).toBe(false)
   })
 })
