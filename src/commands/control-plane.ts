@@ -5,6 +5,7 @@
 import type { Logger } from 'pino'
 import type { Configuration } from '../config/config.ts'
 import {
+  auditRoutes,
   Health,
   mergeShadows,
   Metrics,
@@ -12,11 +13,13 @@ import {
   policyRoutes,
   sessionRoutes,
   startAdmin,
+  workerRoutes,
   type AdminServer,
   type ControlPort,
   type DataPlanePort,
   type PlaneReport,
   type PolicyStatus,
+  type WorkerRouteOptions,
 } from '../control/control.ts'
 import { systemClock } from '../core/core.ts'
 import { RevocationList, type RevocationChange } from '../identity/identity.ts'
@@ -102,12 +105,13 @@ export class ControlPlane {
     return this.#names
   }
 
-  /** What data planes ask of this one. */
+  /** What a data plane asks of this one; what concerns other data planes is the workers pool's. */
   readonly port: ControlPort = {
     holds: null,
-    cancelElsewhere: async (processId, secret) => {
-      await Promise.all(this.#planes().map((plane) => plane.cancel(processId, secret)))
-    },
+    cancelElsewhere: () => Promise.resolve(),
+    attemptFailed: () => undefined,
+    rowsTaken: () => undefined,
+    session: () => undefined,
     catalogsChanged: () => {
       // Many catalogs may change together: looked at once, a moment later.
       this.#namesTimer ??= setTimeout(() => {
@@ -143,7 +147,7 @@ export class ControlPlane {
   }
 
   /** Starts the admin API. */
-  async listen(): Promise<AdminServer> {
+  async listen(workers: WorkerRouteOptions['workers']): Promise<AdminServer> {
     const { configuration, environment, log } = this.#options
     const { host, port } = configuration.admin
     const access = adminAccess(configuration, environment, this.revocations, (message, facts) => {
@@ -162,6 +166,13 @@ export class ControlPlane {
           sessions: async () => (await this.#ask((plane) => plane.sessions())).flat(),
           revocations: this.revocations,
           applied: () => this.#changing,
+          log: (facts, message) => {
+            log.warn(facts, message)
+          },
+        }),
+        auditRoutes({ directory: configuration.audit.directory, clock: systemClock }),
+        workerRoutes({
+          workers,
           log: (facts, message) => {
             log.warn(facts, message)
           },

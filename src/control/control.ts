@@ -5,6 +5,7 @@ export {
   startAdmin,
   type AdminCaller,
   type AdminOptions,
+  type AdminRole,
   type AdminServer,
 } from './admin.ts'
 export {
@@ -32,6 +33,21 @@ export {
 } from './bundles.ts'
 export { serviceAgent, serviceHeaders, serviceUrl, type ServiceOptions } from './bundles-remote.ts'
 export { mergeShadows, type ControlPort, type DataPlanePort, type PlaneReport } from './planes.ts'
+export {
+  bundleOf,
+  policyDocument,
+  primaryMethods,
+  workerMethods,
+  workerProtocol,
+  type PolicyDocument,
+  type PrimaryMethods,
+  type WorkerMethods,
+} from './workers-messages.ts'
+export { Channel, type Handlers, type Methods, type Params, type Received } from './workers-rpc.ts'
+export { workerRoutes, type WorkerInfo, type WorkerRouteOptions } from './workers-routes.ts'
+export { Observer, type OverviewSample, type PlaneObservation, type RuleCount } from './observe.ts'
+export { consoleApiRoutes, type ConsoleRouteOptions } from './console-routes.ts'
+export { auditRoutes, type AuditRouteOptions } from './audit.ts'
 export { sessionRoutes, type SessionRouteOptions } from './sessions.ts'
 export { policyRoutes, type PolicyRoutesOptions } from './bundles-routes.ts'
 export { decisionEvent, DecisionLog, type DecisionLogOptions } from './decision-log.ts'
