@@ -15,7 +15,7 @@ export interface CatalogsOptions {
   readonly limits: Limits
   readonly log: Logger
   /** A catalog was read and is another one than before. */
-  readonly onChange: () => void
+  readonly onChange: (database: string) => void
 }
 
 export class Catalogs {
@@ -37,7 +37,7 @@ export class Catalogs {
         },
         onChange: (database, _catalog, reason) => {
           options.log.debug({ database, reason }, 'catalog: read')
-          options.onChange()
+          options.onChange(database)
         },
       })
       this.#stores.set(upstream.name, store)
@@ -61,6 +61,11 @@ export class Catalogs {
       })
     }
     return await store.open(database)
+  }
+
+  /** Looks whether a catalog that is open has changed: somebody says so. */
+  async look(database: string): Promise<void> {
+    await Promise.all([...this.#stores.values()].map((store) => store.look(database)))
   }
 
   /** Catalogs that were read until now. */

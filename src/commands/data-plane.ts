@@ -20,6 +20,7 @@ import {
   RevocationList,
   type RevocationChange,
 } from '../identity/identity.ts'
+import type { RowsTaken } from '../masking/masking.ts'
 import { Judge, Shadow, type Policy } from '../policy/policy.ts'
 import { ClientTls, Server, type SessionInfo } from '../server/server.ts'
 import { SqlParser } from '../sql/sql.ts'
@@ -48,8 +49,8 @@ export interface DataPlaneOptions {
   readonly checkOnly: boolean
   /** Instead of the configured audit log. */
   readonly audit: AuditLog | null
-  /** The metrics are the control plane's own, not to be asked for. */
-  readonly sharesMetrics: boolean
+  /** The only one of its regate: its metrics are the control plane's own, nobody shares its limits. */
+  readonly alone: boolean
 }
 
 /** Started, not listening yet. */
@@ -88,10 +89,10 @@ export class DataPlane implements DataPlanePort {
     undo.push(() => {
       judge.policy.close()
     })
-    const identity = await startIdentity(configuration, log, undo)
+    const identity = await startIdentity(options, undo)
     const upstreams = await upstreamsOf(configuration, environment, systemClock)
-    const onChange = (): void => {
-      control.catalogsChanged()
+    const onChange = (database: string): void => {
+      control.catalogsChanged(database)
     }
     const catalogs = new Catalogs({ upstreams, limits, log, onChange })
     undo.push(() => catalogs.stop())
@@ -107,7 +108,11 @@ export class DataPlane implements DataPlanePort {
       detectors: startDetectors(configuration.detectors, options.metrics),
       literals: configuration.audit.literals,
       cancelElsewhere: (processId, secret) => control.cancelElsewhere(processId, secret),
+      onSession: (event) => {
+        control.session(event)
+      },
     })
+    if (!options.alone) shareRows(server, control, undo)
     watchServer(options.metrics, server)
     return new DataPlane(options, undo, { server, judge, shadow, catalogs, identity })
   }
@@ -140,6 +145,28 @@ export class DataPlane implements DataPlanePort {
   /** No new clients; resolves when the sessions have ended, at most limits.drainMsMax later. */
   drain(): Promise<void> {
     return this.#server.drain()
+  }
+
+  /** No new clients; sessions end when their clients end them, after `msMax` they are drained. */
+  retire(msMax: number): Promise<void> {
+    return this.#server.retire(msMax)
+  }
+
+  /** A login that failed at another data plane. */
+  countFailedAttempt(source: string, user: string): void {
+    this.#identity.authenticator.countFailedAttempt(source, user)
+  }
+
+  /** Rows that other data planes took from budgets. */
+  countRows(taken: readonly RowsTaken[]): void {
+    for (const rows of taken) this.#server.rowBudgets.count(rows, systemClock.nowMs())
+  }
+
+  /** Another data plane has seen this catalog change. */
+  lookAtCatalog(database: string): void {
+    this.#catalogs.look(database).catch((error: unknown) => {
+      this.#options.log.warn({ database, err: error }, 'catalog: could not be looked at')
+    })
   }
 
   async usePolicy(policy: Policy): Promise<void> {
@@ -182,7 +209,7 @@ export class DataPlane implements DataPlanePort {
   }
 
   async metrics(): Promise<MetricDocument | null> {
-    return this.#options.sharesMetrics ? null : await this.#options.metrics.document()
+    return this.#options.alone ? null : await this.#options.metrics.document()
   }
 }
 
@@ -235,17 +262,32 @@ interface IdentityParts {
   refresh(): Promise<void>
 }
 
-async function startIdentity(
-  configuration: Configuration,
-  log: Logger,
-  undo: Undo,
-): Promise<IdentityParts> {
+const rowsMs = 100
+
+/** What sessions here take from row budgets counts everywhere a moment later. */
+function shareRows(server: Server, control: ControlPort, undo: Undo): void {
+  server.rowBudgets.taken()
+  const timer = setInterval(() => {
+    const taken = server.rowBudgets.taken()
+    if (taken.length > 0) control.rowsTaken(taken)
+  }, rowsMs)
+  timer.unref()
+  undo.push(() => {
+    clearInterval(timer)
+  })
+}
+
+async function startIdentity(options: DataPlaneOptions, undo: Undo): Promise<IdentityParts> {
+  const { configuration, control, log } = options
   const revocations = new RevocationList(systemClock)
   const authenticator = await Authenticator.open({
     entries: configuration.authentication,
     attemptLimits: attemptLimitsOf(configuration.limits),
     revocations,
     clock: systemClock,
+    onFailedAttempt: (source, user) => {
+      control.attemptFailed(source, user)
+    },
     log: (message, facts) => {
       log.info(facts, message)
     },

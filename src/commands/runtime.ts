@@ -6,16 +6,18 @@
  * A part that cannot start ends all that was started before it. Signals, argv and the environment
  * are the caller's.
  */
-import { readFileSync } from 'node:fs'
 import type { Logger } from 'pino'
 import type { AuditLog } from '../audit/audit.ts'
 import type { Configuration } from '../config/config.ts'
 import type { PolicyStatus } from '../control/control.ts'
+import { ProxyError, systemClock } from '../core/core.ts'
 import type { RevocationList } from '../identity/identity.ts'
 import { ControlPlane } from './control-plane.ts'
 import { DataPlane } from './data-plane.ts'
 import { Undo } from './undo.ts'
-import { maskKeyOf, type Environment } from './wiring.ts'
+import { packageVersion } from './version.ts'
+import { WorkerPool } from './workers-pool.ts'
+import { maskKeyOf, upstreamsOf, type Environment } from './wiring.ts'
 
 export interface RuntimeOptions {
   readonly configuration: Configuration
@@ -40,15 +42,11 @@ export interface Runtime {
   readonly revocations: RevocationList
   /** Users, certificates and policies are read again; what needs a restart is logged. */
   reload(configuration: Configuration): Promise<void>
+  /** Workers are replaced one by one by new ones, with the code that is installed now. */
+  roll(): Promise<void>
   /** Lets sessions finish, up to limits.drainMsMax, then stops. */
   drain(): Promise<void>
   stop(): Promise<void>
-}
-
-/** The version of this package. */
-export function packageVersion(): string {
-  const text = readFileSync(new URL('../../package.json', import.meta.url), 'utf8')
-  return (JSON.parse(text) as { readonly version: string }).version
 }
 
 /** Starts everything; rejects, with nothing left running, when a part cannot start. */
@@ -73,16 +71,19 @@ async function start(options: RuntimeOptions, undo: Undo): Promise<Runtime> {
     },
     undo,
   )
-  const served = await serveHere(options, control, undo)
-  const admin = checkOnly ? null : await control.listen()
-  const names = checkOnly ? await checkCatalogs(control, served) : []
+  const workers = checkOnly || configuration.workers === 1 ? null : await makePool(options, control)
+  const served: Served = workers ?? (await serveHere(options, control, undo))
+  const admin = checkOnly ? null : await control.listen(workers)
+  if (workers !== null) undo.push(() => workers.stop())
   const address = checkOnly ? configuration.listen : await served.listen()
+  // `--check` waits for the catalogs and wants to know what failed; who serves does not wait.
+  const warming = served.warm().then(async (failed) => [...failed, ...(await control.checkNames())])
   if (!checkOnly) {
     const { host, port } = address
     const { revision } = control.policy
     log.info({ host, port, admin: admin?.url, revision }, 'listening')
-    void served.warm().then(() => control.checkNames())
   }
+  const names = checkOnly ? await warming : []
   return {
     ...{ host: address.host, port: address.port, adminUrl: admin?.url ?? '' },
     warnings: [...warnings, ...names],
@@ -95,6 +96,10 @@ async function start(options: RuntimeOptions, undo: Undo): Promise<Runtime> {
       await control.reload()
       for (const line of restartNeeded(configuration, next)) log.warn(line)
     },
+    roll: async () => {
+      if (workers !== null) await workers.roll()
+      else throw new ProxyError('configuration', 'workers is 1: there is no worker to replace')
+    },
     drain: async () => {
       control.health.drain()
       await served.drain()
@@ -102,6 +107,15 @@ async function start(options: RuntimeOptions, undo: Undo): Promise<Runtime> {
     },
     stop: () => undo.run(),
   }
+}
+
+/** Who takes the clients: a data plane of this process, or the workers. */
+interface Served {
+  readonly sessionCount: number
+  listen(): Promise<{ readonly host: string; readonly port: number }>
+  /** Reads catalogs early; resolves with a sentence for each that cannot be read. */
+  warm(): Promise<readonly string[]>
+  drain(): Promise<void>
 }
 
 /** The one data plane of a regate without workers: in this process. */
@@ -114,7 +128,7 @@ async function serveHere(
   const plane = await DataPlane.start(
     {
       ...{ configuration, environment, log, checkOnly, audit, name: 'main' },
-      ...{ metrics: control.metrics, sharesMetrics: true },
+      ...{ metrics: control.metrics, alone: true },
       ...{ policy: control.policy, candidate: control.candidate, control: control.port },
       maskKey: await maskKeyOf(configuration, environment),
     },
@@ -124,9 +138,16 @@ async function serveHere(
   return plane
 }
 
-/** `--check` waits for the catalogs and wants to know what failed. */
-async function checkCatalogs(control: ControlPlane, plane: DataPlane): Promise<readonly string[]> {
-  return [...(await plane.warm()), ...(await control.checkNames())]
+/** The workers of a regate with several: each has a data plane in a process of its own. */
+async function makePool(options: RuntimeOptions, control: ControlPlane): Promise<WorkerPool> {
+  const { configuration, environment, log } = options
+  const pool = await WorkerPool.make({
+    ...{ configuration, environment, log, control },
+    maskKey: await maskKeyOf(configuration, environment),
+    upstreams: await upstreamsOf(configuration, environment, systemClock),
+  })
+  control.attach(() => pool.planes)
+  return pool
 }
 
 /** Parts of the configuration that this version reads but does not act on are said, not ignored. */
@@ -136,9 +157,6 @@ function warningsOf(configuration: Configuration): readonly string[] {
     warnings.push(
       'masking.key_env is not set: hash and noise masks change with every start, and differ between replicas',
     )
-  }
-  if (configuration.workers > 1) {
-    warnings.push('workers: this version serves with one process; run several behind a balancer')
   }
   const { approvals, audit } = configuration
   if (approvals.adapter === 'webhook' || approvals.store !== 'embedded') {

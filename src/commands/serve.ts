@@ -1,7 +1,8 @@
 /**
  * `regate serve`: checks the configuration, starts the proxy, and lives until it is told to stop.
  * SIGTERM and SIGINT drain (sessions may finish, up to limits.drainMsMax), a second one ends at
- * once; SIGHUP reads the configuration, certificates, users and policies again.
+ * once; SIGHUP reads the configuration, certificates, users and policies again; SIGUSR2 replaces the
+ * workers by new ones with the code that is installed now.
  */
 import type { Logger } from 'pino'
 import type { ArgumentsCamelCase, Argv } from 'yargs'
@@ -60,6 +61,7 @@ export const serveCommand = {
     }
     const runtime = await startRuntime({ configuration, log, environment: process.env })
     process.on('SIGHUP', () => void reload(runtime, args.config, log))
+    process.on('SIGUSR2', () => void roll(runtime, log))
     await untilStopped(runtime, log)
   },
 }
@@ -93,6 +95,15 @@ async function reload(runtime: Runtime, path: string, log: Logger): Promise<void
     log.info('reload: done')
   } catch (error) {
     log.error({ err: error }, 'reload failed, what was there before stays')
+  }
+}
+
+async function roll(runtime: Runtime, log: Logger): Promise<void> {
+  try {
+    await runtime.roll()
+    log.info('workers: all were replaced')
+  } catch (error) {
+    log.error({ err: error }, 'workers: not all could be replaced; what was there goes on')
   }
 }
 

@@ -4,8 +4,9 @@
  * call gives or takes what cannot be copied but a Policy, of which the bytes are sent.
  */
 import type { RevocationChange } from '../identity/identity.ts'
+import type { RowsTaken } from '../masking/masking.ts'
 import type { Policy, ShadowStatus } from '../policy/policy.ts'
-import type { SessionInfo } from '../server/server.ts'
+import type { SessionEvent, SessionInfo } from '../server/server.ts'
 import type { HoldPort } from '../session/session.ts'
 import type { MetricDocument } from './metrics.ts'
 
@@ -33,7 +34,7 @@ export interface DataPlanePort {
   cancel(processId: number, secret: Buffer): Promise<boolean>
   sessions(): Promise<readonly SessionInfo[]>
   report(): Promise<PlaneReport>
-  /** Null where its numbers are in the control plane's own. */
+  /** Null where its numbers are in the control plane's own registry. */
   metrics(): Promise<MetricDocument | null>
 }
 
@@ -43,8 +44,13 @@ export interface ControlPort {
   readonly holds: HoldPort | null
   /** A cancel request for no session of this data plane. */
   cancelElsewhere(processId: number, secret: Buffer): Promise<void>
-  /** The catalogs have changed, and with them what `report` says of names. */
-  catalogsChanged(): void
+  /** A catalog has changed, and with it what `report` says of names; '' for several. */
+  catalogsChanged(database: string): void
+  /** A login failed: the limits are those of all data planes together. */
+  attemptFailed(source: string, user: string): void
+  /** Rows were taken from budgets, which are those of all data planes together. */
+  rowsTaken(taken: readonly RowsTaken[]): void
+  session(event: SessionEvent): void
 }
 
 const samplesMax = 200

@@ -73,6 +73,12 @@ export const defaultLimits = {
   endingMsMax: 10_000,
   /** How long a drain waits for sessions before they are ended. */
   drainMsMax: 30_000,
+  /** How long sessions of a worker that was replaced may go on before they are drained. */
+  retireMsMax: 60 * 60 * 1000,
+  /** How long sessions of a worker may go on whose primary process has died. */
+  orphanMsMax: 5 * 60 * 1000,
+  /** How long a new worker may take until it listens. */
+  workerStartMsMax: 60_000,
 } as const satisfies Record<string, number>
 
 /** Names and values of all limits; see `defaultLimits` for what each means. */

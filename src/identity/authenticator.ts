@@ -36,6 +36,8 @@ type Log = (message: string, facts: Readonly<Record<string, unknown>>) => void
 export interface AuthenticatorOptions {
   readonly entries: readonly AuthenticationEntry[]
   readonly attemptLimits: AttemptLimits
+  /** Told of every failed login, for the other processes that share its limits. */
+  readonly onFailedAttempt?: (source: string, user: string) => void
   readonly revocations: RevocationList
   readonly clock: Clock
   /** Operational news: keys fetched, files reloaded. Never a credential. */
@@ -113,9 +115,15 @@ export class Authenticator {
       }),
       tokens: this.#tokens,
       attempts: this.#attempts,
+      onFailedAttempt: this.#options.onFailedAttempt ?? (() => undefined),
       revocations: this.#options.revocations,
       usersOf: (path) => present(this.#users.get(path), 'a users file that was not opened'),
     })
+  }
+
+  /** A login that failed in another process counts here too. */
+  countFailedAttempt(source: string, user: string): void {
+    this.#attempts.failed(source, user)
   }
 
   async close(): Promise<void> {
@@ -128,6 +136,7 @@ interface ExchangeOptions {
   readonly offer: Offer
   readonly tokens: TokenVerifier
   readonly attempts: AttemptLimiter
+  readonly onFailedAttempt: (source: string, user: string) => void
   readonly revocations: RevocationList
   readonly usersOf: (path: string) => UsersFile
 }
@@ -357,7 +366,10 @@ export class Exchange {
   #refuse(reason: string, counts: boolean): AuthenticationStep {
     const { facts, attempts } = this.#options
     this.#state = { kind: 'done' }
-    if (counts) attempts.failed(sourceOf(facts), facts.user)
+    if (counts) {
+      attempts.failed(sourceOf(facts), facts.user)
+      this.#options.onFailedAttempt(sourceOf(facts), facts.user)
+    }
     return { kind: 'refused', error: authenticationFailed(facts.user), reason }
   }
 

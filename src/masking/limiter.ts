@@ -72,6 +72,13 @@ interface Usage {
   newest: number
 }
 
+/** Rows of one budget. */
+export interface RowsTaken {
+  readonly key: string
+  readonly windowMs: number
+  readonly rows: number
+}
+
 /**
  * Rows read by each identity in a sliding window (`rows per hour`). Bounded: beyond the bound the
  * identity that was idle longest is forgotten first.
@@ -79,9 +86,32 @@ interface Usage {
 export class RowBudgets {
   readonly #usages = new Map<string, Usage>()
   readonly #keyCountMax: number
+  /** What was taken since `taken` was last asked; null where nobody asks. */
+  #fresh: Map<string, RowsTaken> | null = null
 
   constructor(keyCountMax: number = KEY_COUNT_MAX) {
     this.#keyCountMax = keyCountMax
+  }
+
+  /** What was taken since the last call, for processes that share the budgets; the first says nothing. */
+  taken(): readonly RowsTaken[] {
+    const taken = [...(this.#fresh?.values() ?? [])]
+    this.#fresh = new Map()
+    return taken
+  }
+
+  /** Counts rows that another process has let through. */
+  count({ key, windowMs, rows }: RowsTaken, nowMs: number): void {
+    this.#add(this.#usage(key, windowMs, nowMs), rows)
+  }
+
+  /** Everything that is counted now, for a process that begins to share it. */
+  all(nowMs: number): readonly RowsTaken[] {
+    return [...this.#usages.keys()].map((name) => {
+      const windowMs = Number(name.slice(0, name.indexOf(' ')))
+      const key = name.slice(name.indexOf(' ') + 1)
+      return { key, windowMs, rows: this.#usage(key, windowMs, nowMs).spent }
+    })
   }
 
   /**
@@ -102,10 +132,19 @@ export class RowBudgets {
         `(${spent} were read)`
       )
     }
+    this.#add(usage, rows)
+    if (this.#fresh !== null) {
+      const { windowMs } = budget
+      const before = this.#fresh.get(`${windowMs} ${key}`)?.rows ?? 0
+      this.#fresh.set(`${windowMs} ${key}`, { key, windowMs, rows: before + rows })
+    }
+    return null
+  }
+
+  #add(usage: Usage, rows: number): void {
     const slot = usage.newest % SLOT_COUNT
     usage.counts[slot] = (usage.counts[slot] ?? 0) + rows
     usage.spent += rows
-    return null
   }
 
   #usage(key: string, windowMs: number, nowMs: number): Usage {

@@ -8,7 +8,7 @@ export { RowRewriter } from './row.ts'
 export { redactDiagnostics } from './diagnostics.ts'
 export type { TypeSource } from './types.ts'
 export { CopyRewriter } from './copy.ts'
-export { ResultLimiter, RowBudgets, type Spend } from './limiter.ts'
+export { ResultLimiter, RowBudgets, type RowsTaken, type Spend } from './limiter.ts'
 export {
   detectorKinds,
   ValueDetectors,

@@ -82,6 +82,8 @@ export class Policy {
   /** SHA-256 of the module. */
   readonly moduleHash: string
   readonly module: PolicyModule
+  /** The module's bytes, for another process. */
+  readonly wasm: Uint8Array
   readonly dataBytes: Uint8Array
   readonly #limits: Limits
   readonly #thread: EvaluationThread
@@ -110,6 +112,7 @@ export class Policy {
     this.name = bundle.name
     this.manifest = bundle.manifest
     this.module = module
+    this.wasm = bundle.wasm
     this.moduleHash = moduleHash
     this.#limits = options.limits
     this.data = mergeData(bundle.data, ...(options.extraData ?? []))

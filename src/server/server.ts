@@ -73,9 +73,22 @@ export interface ServerOptions {
   readonly detectors?: ValueDetectors | null
   /** Literals of statements in the audit. */
   readonly literals: 'keep' | 'redact'
+  /** Told of every session, so that another process can cancel what it leaves when this one dies. */
+  readonly onSession?: (event: SessionEvent) => void
   /** Sends a cancel request on that is for no session of this server. */
   readonly cancelElsewhere?: (processId: number, secret: Buffer) => Promise<void>
 }
+
+/** A session began, with what it takes to cancel it upstream; or it is over. */
+export type SessionEvent =
+  | {
+      readonly kind: 'started'
+      readonly id: string
+      readonly database: string
+      readonly processId: number
+      readonly secret: Buffer
+    }
+  | { readonly kind: 'ended'; readonly id: string }
 
 /** A session as the admin API shows it. */
 export interface SessionInfo {
@@ -116,7 +129,7 @@ export class Server {
   readonly #running = new Map<string, Running>()
   readonly #connections = new Set<Socket>()
   #timer: NodeJS.Timeout | null = null
-  readonly #rowBudgets = new RowBudgets()
+  readonly rowBudgets = new RowBudgets()
   #draining = false
   #decisions = 0
   readonly #idPrefix = randomBytes(5).toString('hex')
@@ -140,7 +153,6 @@ export class Server {
     this.#net = createServer({ noDelay: true, pauseOnConnect: true }, (socket) => {
       void this.#accept(socket)
     })
-    this.#net.maxConnections = limits.connectionsMax
     // A revocation counts from the next statement on, not from the next tick of the timer.
     options.revocations?.onChange(() => {
       this.#check()
@@ -228,6 +240,22 @@ export class Server {
     if (this.#timer !== null) clearInterval(this.#timer)
   }
 
+  /** No new clients; sessions end when their clients end them, those that last are drained. */
+  async retire(msMax: number): Promise<void> {
+    const closed = new Promise<void>((resolve) => {
+      this.#net.close(() => {
+        resolve()
+      })
+    })
+    let timer: NodeJS.Timeout | null = null
+    const late = new Promise<void>((resolve) => {
+      timer = setTimeout(resolve, msMax)
+    })
+    await Promise.race([closed, late])
+    if (timer !== null) clearTimeout(timer)
+    await this.drain()
+  }
+
   /** Ends every session and connection now. */
   endAll(): void {
     this.#draining = true
@@ -284,12 +312,17 @@ export class Server {
     const { limits, authenticator, tls, tlsRequired, clock, log } = this.#options
     this.#connections.add(socket)
     socket.once('close', () => this.#connections.delete(socket))
-    const waiting = this.#connections.size - this.#running.size
-    if (this.#draining || waiting > limits.unauthenticatedMax) {
+    // Not `net.Server.maxConnections`: the primary of a cluster would offer the client round and round.
+    const { size } = this.#connections
+    const waiting = size - this.#running.size
+    const full = size > limits.connectionsMax || waiting > limits.unauthenticatedMax
+    if (this.#draining || full) {
       this.refusedCount++
       socket.on('error', () => undefined)
       const fault = new ProxyError('too_many_connections', 'sorry, too many clients already')
       socket.end(fatal(fault))
+      socket.resume()
+      setTimeout(() => socket.destroy(), lingerMs).unref()
       return
     }
     try {
@@ -470,7 +503,7 @@ export class Server {
           catalog,
           holds,
           maskKey,
-          ...{ rowBudgets: this.#rowBudgets, detectors },
+          ...{ rowBudgets: this.rowBudgets, detectors },
           members,
           clientAddress,
         },
@@ -487,7 +520,7 @@ export class Server {
         },
       },
       onEnd: (why, error) => {
-        this.#running.delete(id)
+        if (this.#running.delete(id)) this.#options.onSession?.({ kind: 'ended', id })
         audit.append('session_ended', `${members},"reason":${JSON.stringify(why)}`)
         if (error !== null && !(error instanceof ProxyError))
           log.error({ err: error, session: id }, 'session failed')
@@ -497,6 +530,10 @@ export class Server {
       this.#running.set(id, {
         ...{ id, client, pump, connection, secret, cancelUpstream },
         ...{ role: roleName, ending: null, stoppedMs: null },
+      })
+      this.#options.onSession?.({
+        ...{ kind: 'started', id, database: client.startup.database },
+        ...{ processId: connection.processId, secret: connection.secret },
       })
       client.socket.write(greeting(connection, secret))
       pump.start()

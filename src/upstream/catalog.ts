@@ -72,6 +72,11 @@ export class CatalogStore {
     return this.#databases.get(database)?.peek() ?? null
   }
 
+  /** Looks now whether the database's catalog has changed, where one is open. */
+  async look(database: string): Promise<void> {
+    await this.#databases.get(database)?.look()
+  }
+
   /** Databases that are open now. */
   get databases(): readonly string[] {
     return [...this.#databases.keys()]
@@ -169,6 +174,11 @@ export class DatabaseCatalog {
    */
   recheck(): Promise<void> | null {
     if (performance.now() - this.#checkedAt < momentMs) return null
+    return persistently(() => this.#check())
+  }
+
+  /** Resolves when the catalog was looked at after the call, and read again if it had changed. */
+  look(): Promise<void> {
     return persistently(() => this.#check())
   }
 
