@@ -1,12 +1,27 @@
 /**
  * Who may use the admin API: whoever has the configured token, or a token of the configured OIDC
- * issuer whose groups are among `admin.groups`. Null is everybody who can connect, which the
- * configuration allows on loopback only.
+ * issuer whose groups are among `admin.groups`, `admin.viewers` or `admin.reviewers`. Null is
+ * everybody who can connect, which the configuration allows on loopback only.
+ *
+ * The console's people are the same: they sign in by the same issuer or with the same token, and the
+ * same groups say what they may do.
  */
+import { createHash, timingSafeEqual } from 'node:crypto'
 import { readSecret, type Configuration } from '../config/config.ts'
-import { bearerMatches, type AdminCaller, type AdminOptions } from '../control/control.ts'
+import type { Person } from '../console/console.ts'
+import {
+  bearerMatches,
+  type AdminCaller,
+  type AdminOptions,
+  type AdminRole,
+} from '../control/control.ts'
 import { systemClock } from '../core/core.ts'
-import { oidcEntryDefaults, TokenVerifier, type OidcEntry } from '../identity/identity.ts'
+import {
+  identityOfClaims,
+  oidcEntryDefaults,
+  TokenVerifier,
+  type OidcEntry,
+} from '../identity/identity.ts'
 import type { RevocationList } from '../identity/identity.ts'
 import type { Environment } from './wiring.ts'
 
@@ -14,6 +29,12 @@ type Log = (message: string, facts: Readonly<Record<string, unknown>>) => void
 
 export interface AdminAccess {
   readonly authenticate: AdminOptions['authenticate']
+  /** A person of the console with what they may do; null for nobody that may do anything. */
+  callerOf(person: Person): AdminCaller | null
+  /** Who the admin token stands for; null without one. */
+  readonly byToken: ((token: string) => Promise<Person | null>) | null
+  /** Who an ID token's verified claims are; a sentence where it is nobody that may come in. */
+  identify(claims: Readonly<Record<string, unknown>>): Person | string
   close(): Promise<void>
 }
 
@@ -25,22 +46,19 @@ export function adminAccess(
   log: Log,
 ): AdminAccess {
   const { token, oidc, groups } = configuration.admin
-  if (token === null && oidc === null) {
-    return { authenticate: null, close: () => Promise.resolve() }
-  }
   const verifier = new TokenVerifier({ clock: systemClock, revocations, log })
-  const entry: OidcEntry | null =
-    oidc === null
-      ? null
-      : {
-          ...{ ...oidcEntryDefaults, method: 'oidc', issuer: oidc.issuer },
-          audience: oidc.audience.length === 0 ? [oidc.clientId] : oidc.audience,
-          groupsClaim: oidc.groupsClaim,
-        }
+  const entry = oidc === null ? null : entryOf(oidc)
+  const callerOf = ({ subject, groups: of }: Person): AdminCaller | null => {
+    const roles = rolesOf(of, configuration.admin)
+    // The token is the administrator's, whatever groups are named.
+    if (subject === tokenSubject && token !== null) return { subject, groups: of, roles: ['admin'] }
+    return roles.length === 0 ? null : { subject, groups: of, roles }
+  }
+  const tokenPerson: Person = { subject: tokenSubject, name: tokenSubject, groups }
   return {
     authenticate: async (request): Promise<AdminCaller | null> => {
       if (token !== null && bearerMatches(request, await readSecret(token, environment))) {
-        return { subject: 'token', groups }
+        return callerOf(tokenPerson)
       }
       const bearer = /^Bearer +(\S+)$/i.exec(request.headers.authorization ?? '')?.[1]
       if (entry === null || bearer === undefined) return null
@@ -49,10 +67,52 @@ export function adminAccess(
         log('admin API: a token was refused', { reason: result.reason })
         return null
       }
-      const { identity } = result
-      const allowed = identity.groups.some((group) => groups.includes(group))
-      return allowed ? { subject: identity.subject, groups: identity.groups } : null
+      const { subject, groups: of } = result.identity
+      return subject === tokenSubject ? null : callerOf({ subject, name: subject, groups: of })
+    },
+    callerOf,
+    byToken:
+      token === null
+        ? null
+        : async (given) =>
+            sameSecret(given, await readSecret(token, environment)) ? tokenPerson : null,
+    identify: (claims) => {
+      if (entry === null) return 'No identity provider is configured.'
+      const result = identityOfClaims(claims, entry)
+      if (result.kind === 'unusable') return `Your account cannot be used: ${result.reason}.`
+      const { subject, email, groups: of } = result.identity
+      const person = { subject, name: email ?? subject, groups: of }
+      if (revocations.refusesLogin(result.identity)) return 'Your access was revoked.'
+      const known = subject !== tokenSubject && callerOf(person) !== null
+      return known ? person : 'None of your groups may use this console.'
     },
     close: () => verifier.close(),
   }
+}
+
+/** No person may be called so: the token's rights are not those of a name that an issuer gave. */
+const tokenSubject = 'token'
+
+function rolesOf(of: readonly string[], admin: Configuration['admin']): AdminRole[] {
+  const lists: Readonly<Record<AdminRole, readonly string[]>> = {
+    admin: admin.groups,
+    viewer: admin.viewers,
+    reviewer: admin.reviewers,
+  }
+  return (['admin', 'viewer', 'reviewer'] as const).filter((role) =>
+    of.some((group) => lists[role].includes(group)),
+  )
+}
+
+function entryOf(oidc: NonNullable<Configuration['admin']['oidc']>): OidcEntry {
+  return {
+    ...{ ...oidcEntryDefaults, method: 'oidc', issuer: oidc.issuer },
+    audience: oidc.audience.length === 0 ? [oidc.clientId] : oidc.audience,
+    groupsClaim: oidc.groupsClaim,
+  }
+}
+
+function sameSecret(given: string, expected: string): boolean {
+  const digest = (text: string): Buffer => createHash('sha256').update(text).digest()
+  return expected !== '' && timingSafeEqual(digest(given), digest(expected))
 }

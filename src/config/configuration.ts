@@ -135,7 +135,11 @@ export interface Configuration {
   readonly admin: {
     readonly host: string
     readonly port: number
+    /** Where people reach it, without a slash at the end; null: at its address. */
+    readonly url: string | null
     readonly groups: readonly string[]
+    readonly viewers: readonly string[]
+    readonly reviewers: readonly string[]
     readonly token: SecretSource | null
     readonly oidc: {
       readonly issuer: string
@@ -234,7 +238,10 @@ function adminOf(admin: Document['admin'], at: Resolve): Configuration['admin'] 
   return {
     host: admin.host,
     port: admin.port,
+    url: admin.url === undefined ? null : new URL(admin.url).origin,
     groups: admin.groups,
+    viewers: admin.viewers,
+    reviewers: admin.reviewers,
     token: secretSource(admin, 'token', at),
     oidc:
       admin.oidc === undefined

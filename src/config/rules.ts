@@ -177,11 +177,19 @@ function checkAdmin(document: ConfigurationDocument, report: Report): void {
 
 function checkAdminGroups(document: ConfigurationDocument, report: Report): void {
   const { admin } = document
-  if (admin.oidc !== undefined && admin.groups.length === 0) {
+  const named = admin.groups.length + admin.viewers.length + admin.reviewers.length
+  if (admin.oidc !== undefined && named === 0) {
     report(
       ['admin', 'oidc'],
-      'lets in everybody who has a token of this issuer, since admin.groups is empty',
+      'lets nobody in: admin.groups, admin.viewers and admin.reviewers are empty',
       'name the groups that may use the admin API in admin.groups',
+    )
+  }
+  if (admin.url !== undefined && !/^https?:\/\/[^/]+\/?$/.test(admin.url)) {
+    report(
+      ['admin', 'url'],
+      'is not the root of a site',
+      'give the console a host name of its own: https://regate.example.com',
     )
   }
 }

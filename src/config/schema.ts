@@ -269,7 +269,26 @@ const audit = z.strictObject({
 const admin = z.strictObject({
   host: text('address of the admin API and console').default('127.0.0.1'),
   port: port('port of the admin API and console; 0 takes a free one').default(8432),
-  groups: z.array(text('group')).describe('groups that may use it').default([]),
+  url: z
+    .url()
+    .describe(
+      'where people reach the console, where that is not its address: behind a proxy with TLS',
+    )
+    .optional(),
+  groups: z
+    .array(text('group'))
+    .describe('groups that may use it; the console lets them see and do everything')
+    .default([]),
+  viewers: z
+    .array(text('group'))
+    .describe('groups that may see everything and change nothing')
+    .default([]),
+  reviewers: z
+    .array(text('group'))
+    .describe(
+      'groups that see the approvals, and decide those that are asked of one of their groups',
+    )
+    .default([]),
   ...secretKeys('token', 'the token that the admin API asks for'),
   oidc: z
     .strictObject({
@@ -340,7 +359,7 @@ export const configurationSchema = z.strictObject({
   }),
   admin: admin
     .describe('health, metrics, admin API and console')
-    .default({ host: '127.0.0.1', port: 8432, groups: [] }),
+    .default({ host: '127.0.0.1', port: 8432, groups: [], viewers: [], reviewers: [] }),
   log: z
     .strictObject({
       level: z

@@ -12,9 +12,14 @@ import { fastify, type FastifyInstance, type FastifyReply, type FastifyRequest }
 import type { Health } from './health.ts'
 import type { MetricDocument, Metrics } from './metrics.ts'
 
+/** `admin`: everything; `viewer`: sees everything; `reviewer`: approvals. */
+export type AdminRole = 'admin' | 'viewer' | 'reviewer'
+
 export interface AdminCaller {
   readonly subject: string
   readonly groups: readonly string[]
+  /** Absent: everything. */
+  readonly roles?: readonly AdminRole[]
 }
 
 export interface AdminOptions {
@@ -32,7 +37,9 @@ export interface AdminOptions {
   /** More routes; they run behind `authenticate`. */
   readonly routes?: readonly ((app: FastifyInstance) => void | Promise<void>)[]
   /** Paths that answer without `authenticate`, beside /livez and /readyz (a login callback). */
-  readonly openPaths?: readonly string[]
+  readonly isOpen?: (path: string) => boolean
+  /** Host names that it answers to beside loopback's, where it listens on loopback only. */
+  readonly hostNames?: readonly string[]
 }
 
 export interface AdminServer {
@@ -86,11 +93,12 @@ async function guard(
   request: FastifyRequest,
   reply: FastifyReply,
 ): Promise<FastifyReply | undefined> {
-  if (isLoopbackName(options.host) && !isLoopbackName(request.hostname)) {
+  const known = isLoopbackName(request.hostname) || options.hostNames?.includes(request.hostname)
+  if (isLoopbackName(options.host) && known !== true) {
     return await reply.code(421).send({ error: 'this API answers only to a loopback name' })
   }
   const path = request.url.split('?')[0] ?? ''
-  if (path === '/livez' || path === '/readyz' || options.openPaths?.includes(path) === true) {
+  if (path === '/livez' || path === '/readyz' || options.isOpen?.(path) === true) {
     return undefined
   }
   const changes = !['GET', 'HEAD', 'OPTIONS'].includes(request.method)
@@ -107,7 +115,26 @@ async function guard(
       .send({ error: 'a bearer token is needed' })
   }
   callers.set(request, caller)
-  return undefined
+  if (caller.roles === undefined || permits(caller.roles, request.method, path)) return undefined
+  return await reply.code(403).send({
+    error: 'none of your groups may do this',
+    hint: 'admin.groups, admin.viewers and admin.reviewers in the configuration say who may',
+  })
+}
+
+/** What each role may ask for; whatever is not named here is the admins' alone. */
+export function permits(roles: readonly AdminRole[], method: string, path: string): boolean {
+  if (roles.includes('admin')) return true
+  const reads = method === 'GET' || method === 'HEAD'
+  if (reads && (path === '/v1/me' || path === '/v1/events')) return roles.length > 0
+  // Whether a request is asked of one of the caller's groups, the approvals say themselves.
+  const approvals = /^\/v1\/(approvals|grants)(\/|$)/.test(path)
+  const decides = /^\/v1\/(approvals\/[^/]+\/(approve|reject)|grants(\/[^/]+\/approve)?)$/.test(
+    path,
+  )
+  if (approvals && (reads || (method === 'POST' && decides))) return roles.length > 0
+  if (!roles.includes('viewer')) return false
+  return reads || (method === 'POST' && path === '/v1/policy/try')
 }
 
 function isLoopbackName(name: string): boolean {

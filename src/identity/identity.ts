@@ -24,6 +24,7 @@ export {
 export { AttemptLimiter, attemptLimitsOf, type AttemptLimits } from './attempts.ts'
 export { serverEndPoint, type PeerNames } from './certificate.ts'
 export { isLoopback, matchFault } from './entries.ts'
+export { identityOfClaims, type Claims } from './claims.ts'
 export { discoveryUrlOf, isAllowedUrl } from './issuer.ts'
 export { RevocationList, type Revocation, type RevocationChange } from './revocation.ts'
 export {
