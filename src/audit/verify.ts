@@ -327,9 +327,8 @@ class ChainCheck {
   #checkBegin(): void {
     const begin = this.#begin
     if (begin === null || begin.sequence === 1) return
-    const signed = this.#signed.get(begin.sequence - 1)
-    if (this.#retired.has(begin.prev) || signed?.hash === begin.prev) return
-    const message = `the chain begins with ${begin.id}; no checkpoint and no audit_retired record says what was before`
+    if (this.#retired.has(begin.prev)) return
+    const message = `the chain begins with ${begin.id}; no audit_retired record says that what was before it was deleted by retention`
     this.#problems.push(problemOf('missing', this.#worker, null, null, this.#id(1), message))
   }
 
