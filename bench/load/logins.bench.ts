@@ -115,9 +115,11 @@ try {
   await Promise.all(sessions.map((client) => client.end()))
 } finally {
   generator.kill('SIGKILL')
-  const exited = new Promise((resolve) => child.once('exit', resolve))
-  child.kill('SIGTERM')
-  await exited
+  if (child.exitCode === null && child.signalCode === null) {
+    const exited = new Promise((resolve) => child.once('exit', resolve))
+    child.kill('SIGTERM')
+    await exited
+  }
   await postgres.stop()
   await provider.stop()
   rmSync(directory, { recursive: true, force: true })
