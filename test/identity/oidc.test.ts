@@ -261,9 +261,14 @@ describe('a token as the password', () => {
     await login(port, await forge())
     for (const name of ['a password', 'an expired token', 'a changed payload', 'an unknown kid']) {
       const token = (await attacks[name]?.()) ?? ''
-      const began = performance.now()
-      await login(port, token)
-      times.push(performance.now() - began)
+      // A busy machine adds to single times, not to the least of several.
+      let leastMs = Infinity
+      for (let round = 0; round < 3; round++) {
+        const began = performance.now()
+        await login(port, token)
+        leastMs = Math.min(leastMs, performance.now() - began)
+      }
+      times.push(leastMs)
     }
     expect(Math.min(...times)).toBeGreaterThan(190)
     expect(Math.max(...times) - Math.min(...times)).toBeLessThan(100)

@@ -371,7 +371,7 @@ describe('backpressure', () => {
     }
     expect(most).toBeLessThan(40 * million)
     const { slowestMs } = await whileOthersWork(() => delay(300))
-    expect(slowestMs).toBeLessThan(1_000)
+    expect(slowestMs).toBeLessThan(5_000)
     client.socket.resume()
     const answers = await client.more()
     expect(answers.filter((answer) => answer.type === 'D').length).toBe(400)

@@ -73,7 +73,7 @@ describe('value detectors', () => {
       const detectors = new ValueDetectors({ kinds: detectorKinds })
       const began = performance.now()
       detectors.find(bytes, 0, bytes.length)
-      expect(performance.now() - began, text.slice(0, 10)).toBeLessThan(500)
+      expect(performance.now() - began, text.slice(0, 10)).toBeLessThan(5_000)
       expect(detectors.cutCount).toBe(1)
     }
   })
