@@ -67,10 +67,16 @@ export function parseTrees(text: string, context: Context): readonly Node[] | nu
 
 /** An expression of the catalog (default, check, generated) as a tree. */
 export function parseExpression(text: string, context: Context): Node | null {
+  return parseList(text, context)?.[0] ?? null
+}
+
+/** Expressions with commas between them. */
+function parseList(text: string, context: Context): readonly Node[] | null {
   const [statement] = parseTrees(`SELECT ${text}`, context) ?? []
   if (statement === undefined || !('SelectStmt' in statement)) return null
-  const target = statement.SelectStmt.targetList?.[0]
-  return target !== undefined && 'ResTarget' in target ? (target.ResTarget.val ?? null) : null
+  return (statement.SelectStmt.targetList ?? []).flatMap((target) =>
+    'ResTarget' in target && target.ResTarget.val !== undefined ? [target.ResTarget.val] : [],
+  )
 }
 
 /**
@@ -258,7 +264,7 @@ function domainBody(row: TypeRow, context: Context): Body {
 /** The call of a user's function: its body's value with the arguments put in. */
 export function functionBody(
   called: CatalogFunction,
-  args: readonly Value[],
+  given: readonly Value[],
   context: Context,
 ): CallShape {
   const row = called.row
@@ -267,8 +273,9 @@ export function functionBody(
   if (context.active.has(row.oid)) {
     // What the function reads is added to its value when its body has been analysed.
     context.recursed.add(row.oid)
-    return { value: derive(args, false, called.returnType), analysed: true }
+    return { value: derive(given, false, called.returnType), analysed: true }
   }
+  const args = parameterValues(row, given, context)
   const path = functionPath(row, context)
   const key = `${row.oid} ${pathKey(path)}`
   let body = context.names.functions.get(key)
@@ -279,6 +286,37 @@ export function functionBody(
   absorbBody(body, 'function', args, context)
   const value = throughValue(resultValue(called, body, context), 'function')
   return { value: substitute(value, args), analysed: body.recorder.incomplete.size === 0 }
+}
+
+/**
+ * One value for each parameter: what VARIADIC gathers is one array, what is not given is the
+ * parameter's default, which the server computes for each call.
+ */
+function parameterValues(
+  row: FunctionRow,
+  given: readonly Value[],
+  context: Context,
+): readonly Value[] {
+  const count = row.argumentTypes.length
+  const fixed = row.variadic ? count - 1 : count
+  const args = given.slice(0, fixed)
+  if (row.variadic && given.length >= count) {
+    args.push(derive(given.slice(fixed), true, row.argumentTypes[fixed] ?? 0))
+  }
+  if (args.length === count) return args
+  const defaults = defaultValues(row, context)
+  return [...args, ...defaults.slice(defaults.length - (count - args.length))]
+}
+
+function defaultValues(row: FunctionRow, context: Context): readonly Value[] {
+  const trees = typeof row.defaults === 'string' ? parseList(row.defaults, context) : null
+  if (trees === null || trees.length !== row.defaultCount) {
+    context.recorder.fail(`the defaults of function ${row.schema}.${row.name} are not known`)
+    return new Array<Value>(row.argumentTypes.length).fill(opaqueValue)
+  }
+  const path = definitionPath(context)
+  const own: Context = { ...context, path, pathText: pathKey(path) }
+  return trees.map((tree) => context.passes.expression(tree, new Scope(null), own))
 }
 
 /** Bodies kept for one catalog. */

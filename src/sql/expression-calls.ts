@@ -14,6 +14,7 @@ import { functionEffect, literalBytesMax } from './classes.ts'
 import { worstClass } from './catalog-conversion.ts'
 import {
   applyCast,
+  castArgument,
   coercionClass,
   computed,
   polymorphicType,
@@ -138,9 +139,16 @@ function resolveCall(
     if (projected !== null) return projected
     return missingFunction(names.join('.'), args, context)
   }
-  const setting = settingCall(name, called, args, context)
-  const value = callFunction(called, args, context)
+  const given = named ? inAnyOrder(called, args) : args
+  const setting = settingCall(name, called, given, context)
+  const value = callFunction(called, given, context)
   return setting ? { ...value, total: false } : value
+}
+
+/** With named arguments each parameter may be any of them: which one is which is the server's. */
+function inAnyOrder(called: readonly CatalogFunction[], args: readonly Value[]): readonly Value[] {
+  const count = Math.max(args.length, ...called.map((one) => one.argumentTypes.length))
+  return new Array<Value>(count).fill(derive(args, true, 0))
 }
 
 /** A call whose name is a type's, with one argument, may be a cast (func_get_detail). */
@@ -254,7 +262,10 @@ interface Outcome {
   readonly fields: readonly Field[] | null
 }
 
-function callOne(called: CatalogFunction, args: readonly Value[], context: Context): Outcome {
+function callOne(called: CatalogFunction, given: readonly Value[], context: Context): Outcome {
+  const args = given.map((value, index) =>
+    castArgument(value, called.argumentTypes[index] ?? 0, context),
+  )
   if (called.row !== null && called.class === 'opaque') return callUser(called, args, context)
   const effect = functionEffect(called.name, called.class)
   if (effect !== null) context.recorder.effects.add(effect)
@@ -311,9 +322,10 @@ function callUser(called: CatalogFunction, args: readonly Value[], context: Cont
     return { class: own, opaque: shape.value.opaque, body: shape.value, fields: null }
   }
   note(called, 'opaque', false, context)
-  // What is declared immutable may not read tables, so its arguments say all. An aggregate is always
-  // declared so: of those only an extension's, whose functions its own are, are believed.
-  const owned = called.kind === 'function' || (called.row?.extension ?? null) !== null
+  // What is declared immutable may not read tables, so its arguments say all. That is believed of
+  // C, which superusers install, and of extensions: PostgreSQL itself holds nobody to it.
+  const compiled = called.kind === 'function' && compiledLanguages.has(called.language)
+  const owned = compiled || (called.row?.extension ?? null) !== null
   const blind = called.volatility === 'immutable' && owned
   if (!blind) {
     context.recorder.fail(`function ${called.schema}.${called.name} cannot be followed`)
@@ -327,6 +339,8 @@ function callUser(called: CatalogFunction, args: readonly Value[], context: Cont
     fields: outputFields(called, args, cls, context),
   }
 }
+
+const compiledLanguages: ReadonlySet<string> = new Set(['c', 'internal'])
 
 function classByKind(called: CatalogFunction): FunctionClass {
   return called.volatility === 'volatile' ? 'volatile' : 'partial'

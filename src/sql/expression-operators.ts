@@ -276,6 +276,13 @@ function castClass(value: Value, type: Oid, modifier: number, context: Context):
   return worstClass(cls, modifierClass(context.catalog, type, modifier, 'explicit'))
 }
 
+/** An argument that a user's own implicit cast brings to the type that is wanted. */
+export function castArgument(value: Value, wanted: Oid, context: Context): Value {
+  if (wanted === 0 || value.type === 0 || value.type === wanted) return value
+  const own = userCast(value, wanted, context)
+  return own === null ? value : derive([value, own], own.total, wanted)
+}
+
 /** A cast by a user's own function is a call of it. */
 function userCast(value: Value, type: Oid, context: Context): Value | null {
   for (const cast of context.catalog.castsFrom(context.names.types.baseOf(value.type))) {

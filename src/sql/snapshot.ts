@@ -146,6 +146,8 @@ export interface FunctionRow {
     readonly type: Oid
   }[]
   readonly defaultCount: number
+  /** pg_get_expr of the defaults, separated by commas; null or absent where they are not known. */
+  readonly defaults?: string | null
   readonly variadic: boolean
   /** prosrc; for BEGIN ATOMIC bodies the text of pg_get_function_sqlbody. Null for C functions. */
   readonly body: string | null

@@ -59,6 +59,7 @@ function alterCommand(
 ): void {
   const { subtype = '', name, def } = command
   if (columnCommands.has(subtype)) touchColumn(relations, name, context)
+  if (subtype === 'AT_DropExpression') keepGenerated(name, relations, scope, context)
   if (subtype === 'AT_ChangeOwner' || subtype.endsWith('RowSecurity')) {
     context.recorder.effects.add('dcl')
   }
@@ -76,6 +77,27 @@ function alterCommand(
   } else if (subtype === 'AT_ColumnDefault' || subtype === 'AT_SetExpression') {
     const value = context.passes.expression(def, scope, context)
     context.recorder.use(value, 'argument')
+  }
+}
+
+/** What was generated stays as a copy, which nothing ties to what it was generated from. */
+function keepGenerated(
+  name: string | undefined,
+  relations: readonly RelationRow[],
+  scope: Scope,
+  context: Context,
+): void {
+  if (name === undefined) return
+  const value = context.passes.expression(
+    { ColumnRef: { fields: [{ String: { sval: name } }] } },
+    scope,
+    context,
+  )
+  for (const relation of relations) {
+    const column = context.names.columnNamed(relation, name)
+    if (column === null) continue
+    const sources = value.sources.filter((one) => one.column !== column)
+    context.recorder.flow({ ...value, sources }, column)
   }
 }
 

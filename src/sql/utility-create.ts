@@ -270,7 +270,8 @@ export function createStatistics(node: Node, context: Context): null {
 
 export function createFunction(node: Node, context: Context): null {
   if (!('CreateFunctionStmt' in node)) return null
-  const { options, parameters, sql_body: parsed } = node.CreateFunctionStmt
+  const { options, parameters, sql_body: parsed, funcname } = node.CreateFunctionStmt
+  replacedTriggers(stringsOf(funcname), context)
   let language = parsed === undefined ? 'unknown' : 'sql'
   let body: string | null = null
   const types: number[] = []
@@ -304,7 +305,7 @@ export function createFunction(node: Node, context: Context): null {
     )
     return null
   }
-  const own = stringsOf(node.CreateFunctionStmt.funcname).at(-1) ?? ''
+  const own = stringsOf(funcname).at(-1) ?? ''
   sqlFunction(own, names, types, body, parsed, later)
   absorbLater(later, context)
   return null
@@ -371,7 +372,8 @@ export function createRule(node: Node, context: Context): null {
 
 export function createTrigger(node: Node, context: Context): null {
   if (!('CreateTrigStmt' in node)) return null
-  const { relation, constrrel, funcname, whenClause, columns } = node.CreateTrigStmt
+  const { relation, constrrel, funcname, whenClause, columns, row, transitionRels } =
+    node.CreateTrigStmt
   const relations = actOn(relation, 'trigger', context)
   actOn(constrrel, 'references', context)
   for (const name of stringsOf(columns)) touchColumn(relations, name, context)
@@ -380,6 +382,7 @@ export function createTrigger(node: Node, context: Context): null {
     const item = ownItem(only, context)
     const rows = ['old', 'new'].map((name) => ({ ...item, name, relation: null }))
     evaluate(whenClause, new Scope(null, rows), context)
+    if (row === true || transitionRels !== undefined) giveRows(only, context)
   }
   const names = stringsOf(funcname)
   const schema = names.length > 1 ? (names.at(-2) ?? null) : null
@@ -389,6 +392,28 @@ export function createTrigger(node: Node, context: Context): null {
   if (called.length > 0) context.passes.callFunction(called, [], context)
   else context.recorder.fail(`function ${names.join('.')} is not in the catalog`)
   return null
+}
+
+/** The function of a trigger is given whole rows, and what it does with them is not followed. */
+function giveRows(relation: RelationRow, context: Context): void {
+  for (const { value } of ownItem(relation, context).fields) {
+    context.recorder.use(value, 'argument')
+  }
+}
+
+/** Another body for a function that triggers call already. */
+function replacedTriggers(names: readonly string[], context: Context): void {
+  const schema = names.length > 1 ? (names.at(-2) ?? null) : null
+  const replaced = new Set(
+    context.catalog
+      .functions(schema, names.at(-1) ?? '', context.path)
+      .filter((one) => one.argumentTypes.length === 0)
+      .map((one) => one.oid),
+  )
+  if (replaced.size === 0) return
+  for (const relation of context.catalog.snapshot.relations) {
+    if (relation.triggers.some((one) => replaced.has(one.function))) giveRows(relation, context)
+  }
 }
 
 export function createPolicy(node: Node, context: Context): null {

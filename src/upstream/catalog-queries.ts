@@ -189,7 +189,7 @@ export function functionsQuery(scope: Scope, after: number, limit: number): stri
     'arguments', (SELECT coalesce(json_agg(json_build_object('name', coalesce(p.proargnames[a.i], ''),
         'mode', coalesce(p.proargmodes[a.i], 'i'), 'type', a.o::int8) ORDER BY a.i), '[]'::json)
       FROM unnest(coalesce(p.proallargtypes, p.proargtypes::oid[])) WITH ORDINALITY a(o, i)),
-    'defaultCount', p.pronargdefaults, 'variadic', p.provariadic <> 0,
+    'defaultCount', p.pronargdefaults, 'defaults', pg_get_expr(p.proargdefaults, 0), 'variadic', p.provariadic <> 0,
     'body', CASE WHEN p.prosqlbody IS NOT NULL THEN pg_get_function_sqlbody(p.oid)
       WHEN l.lanname IN ('c', 'internal') THEN NULL ELSE p.prosrc END,
     'bodyIsParsed', p.prosqlbody IS NOT NULL, 'settings', coalesce(p.proconfig, '{}'),
