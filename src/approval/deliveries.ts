@@ -134,7 +134,7 @@ export class Deliveries {
   }
 
   async #attempt(delivery: DeliveryRow): Promise<void> {
-    const { sql, link } = this.#options
+    const { sql } = this.#options
     try {
       const request = await findDetail(sql, delivery.request)
       const adapter = this.#byName.get(delivery.adapter)
@@ -147,7 +147,10 @@ export class Deliveries {
         const limit = AbortSignal.timeout(attemptMsMax)
         const signal = AbortSignal.any([limit, this.#stop.signal])
         const { event: kind, id: deliveryId } = delivery
-        await adapter.send({ kind, deliveryId, request, link: link(request.id) }, signal)
+        await adapter.send(
+          { kind, deliveryId, request, link: this.#options.link(request.id) },
+          signal,
+        )
         this.sentCount++
         await this.#settle(delivery, 'delivered', null)
       } catch (error) {

@@ -115,8 +115,8 @@ async function initialise(directory: string): Promise<void> {
 }
 
 interface Waiting {
-  resolve(rows: readonly unknown[]): void
-  reject(error: Error): void
+  readonly resolve: (rows: readonly unknown[]) => void
+  readonly reject: (error: Error) => void
 }
 
 class EmbeddedConnection implements StoreConnection {
@@ -202,7 +202,12 @@ class EmbeddedConnection implements StoreConnection {
     const id = this.#nextId++
     this.#child.channel?.ref()
     return new Promise((resolve, reject) => {
-      this.#waiting.set(id, { resolve: (rows) => resolve(rows as readonly Row[]), reject })
+      this.#waiting.set(id, {
+        reject,
+        resolve: (rows) => {
+          resolve(rows as readonly Row[])
+        },
+      })
       this.#child.send({ id, text, parameters }, (error) => {
         if (error !== null) this.#settle(id, { error: { message: error.message, code: null } })
       })

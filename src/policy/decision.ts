@@ -48,8 +48,9 @@ export interface StatementDecision {
 export interface ApprovalTerms {
   readonly groups: readonly string[]
   readonly quorum: number
-  readonly waitMs: number
-  readonly ttlMs: number
+  /** Null: as the configuration says. */
+  readonly waitMs: number | null
+  readonly ttlMs: number | null
 }
 
 export interface ResultLimits {

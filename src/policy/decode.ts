@@ -160,13 +160,13 @@ function approval(value: unknown): ApprovalTerms | null {
   const terms = fields(value, '"approval"', ['groups', 'quorum', 'wait', 'ttl'])
   const groups = strings(terms['groups'], '"approval.groups"')
   if (groups.length === 0) fail('"approval.groups"', 'must name at least one group')
-  const option = (key: 'wait' | 'ttl', byDefault: string) =>
-    duration(terms[key] ?? byDefault, `"approval.${key}"`)
+  const option = (key: 'wait' | 'ttl') =>
+    terms[key] === undefined ? null : duration(terms[key], `"approval.${key}"`)
   return {
     groups,
     quorum: terms['quorum'] === undefined ? 1 : whole(terms['quorum'], '"approval.quorum"', 1),
-    waitMs: option('wait', '30s'),
-    ttlMs: option('ttl', '15m'),
+    waitMs: option('wait'),
+    ttlMs: option('ttl'),
   }
 }
 

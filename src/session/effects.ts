@@ -64,6 +64,7 @@ function named(name: string, verb: 'EXECUTE' | 'FETCH ALL FROM', ast: SyntaxNode
     admitted: null,
     context: '',
     fields: null,
+    parameterTypes: [],
     bounds: new Map(),
   }
 }

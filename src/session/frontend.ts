@@ -22,11 +22,11 @@ import {
   written,
   type FrameView,
 } from '../wire/wire.ts'
+import { Asker, type Subject } from './ask.ts'
 import { estimateOf, unknownEstimate } from './estimate.ts'
 import { Expected } from './expected.ts'
 import { readsAlike } from './facts.ts'
 import { textOfCall } from './function-call.ts'
-import type { Hold } from './hold.ts'
 import {
   contradicted,
   movedSinceBind,
@@ -61,24 +61,21 @@ export class Frontend {
   readonly #state: State
   /** The refusal that a wait ended in, for the frame that waited. */
   #outcome: Refusal | null = null
-  #hold: Hold | null = null
+  readonly #asker: Asker
   /** The estimate or a newer catalog was already asked for, for the frame that waited. */
   #rechecked = false
   #described = false
-  /** Audit members of the statement that people were asked about, for the frame that waited. */
-  #asked: string | null = null
   /** Probes of the frame that waited: one that gave no answer is not repeated for ever. */
   #probes = 0
 
   constructor(state: State) {
     this.#state = state
+    this.#asker = new Asker(state)
   }
 
   /** A cancel request or the end of the connection while a statement is held. */
   withdraw(reason: 'cancel' | 'disconnect' | 'terminate'): boolean {
-    if (this.#hold === null) return false
-    this.#hold.withdraw(reason)
-    return true
+    return this.#asker.withdraw(reason)
   }
 
   /** A wait failed: the frame that waited is refused when it is handled again. */
@@ -96,10 +93,9 @@ export class Frontend {
     const handled = this.#dispatch(type, view)
     if (handled === 'done') {
       this.#outcome = null
-      this.#hold = null
+      this.#asker.reset()
       this.#rechecked = false
       this.#described = false
-      this.#asked = null
       this.#probes = 0
       this.#state.approval = null
       this.#state.estimate = null
@@ -190,7 +186,10 @@ export class Frontend {
       return 'done'
     }
     if (judged.kind === 'approval') {
-      return this.#ask(judged.verdict, view.buffer.subarray(textStart, textEnd), null)
+      return this.#ask(judged.verdict, {
+        text: view.buffer.subarray(textStart, textEnd),
+        portal: null,
+      })
     }
     const first = this.#describeFirst(judged.verdict.statements, textStart, textEnd, view)
     if (first !== null) return first
@@ -269,7 +268,7 @@ export class Frontend {
 
   #parse(view: FrameView): Handled {
     const state = this.#state
-    const { name, textStart, textEnd } = decodeParse(view)
+    const { name, textStart, textEnd, parameterTypes } = decodeParse(view)
     if (name !== '' && this.#namesUnsettled(state.statements.ambiguous(name, state.segment))) {
       return state.drain()
     }
@@ -299,6 +298,7 @@ export class Frontend {
       // What asks for approval is judged again when it is executed.
       context:
         judged.kind === 'admitted' && judged.verdict.reusable ? state.context('extended').key : '',
+      parameterTypes,
       fields: null,
       bounds: new Map(),
     }
@@ -405,7 +405,7 @@ export class Frontend {
       return this.#refuseExecute(entry, judged.refusal, judged.members)
     }
     if (judged.kind === 'approval') {
-      return this.#ask(judged.verdict, prepared.text, portal.parameters)
+      return this.#ask(judged.verdict, { text: prepared.text, portal })
     }
     const { statements } = judged.verdict
     entry.statements = statements
@@ -425,9 +425,8 @@ export class Frontend {
   /** The admission of a prepared statement, made anew where anything it saw has moved. */
   #judgeAgain(prepared: Prepared, portal: Portal): Judged {
     const state = this.#state
-    if (this.#outcome !== null) {
-      return this.#refused(this.#outcome, prepared.text)
-    }
+    const refused = this.#waitedInVain(prepared.text)
+    if (refused !== null) return refused
     const catalog = this.#freshCatalog()
     if (catalog !== null) return { kind: 'wait', wait: catalog }
     const declared = state.options.gate.judge.policy.declares.inputs
@@ -559,7 +558,9 @@ export class Frontend {
         ? { kind: 'refused', refusal: notServed(state, call.functionOid), members: null }
         : this.#judge(text, 'extended')
     if (judged.kind === 'wait') return judged.wait
-    if (judged.kind === 'approval') return this.#ask(judged.verdict, text ?? nothing, null)
+    if (judged.kind === 'approval') {
+      return this.#ask(judged.verdict, { text: text ?? nothing, portal: null, unseen: true })
+    }
     if (judged.kind === 'refused') {
       this.#refuse(entry, judged.refusal, judged.members, substituteQuery(judged.refusal))
       this.#endSegment()
@@ -597,10 +598,17 @@ export class Frontend {
     state.toUpstream.add(substitute)
   }
 
-  /** On record with its text, and with what was found out where people were asked. */
+  /** On record with its text. */
   #refused(refusal: Refusal, text: Buffer): Judged {
-    const members = this.#asked ?? this.#state.options.gate.refusalMembers(refusal, text)
+    const members = this.#state.options.gate.refusalMembers(refusal, text)
     return { kind: 'refused', refusal, members }
+  }
+
+  /** What the wait of this frame ended in, where that was no good. */
+  #waitedInVain(text: Buffer): Judged | null {
+    if (this.#outcome !== null) return this.#refused(this.#outcome, text)
+    const asked = this.#asker.refusal
+    return asked === null ? null : { kind: 'refused', ...asked }
   }
 
   /** Judges a text, after everything that must be known first is known. */
@@ -612,7 +620,8 @@ export class Frontend {
     portal: Portal | null = null,
   ): Judged {
     const state = this.#state
-    if (this.#outcome !== null) return this.#refused(this.#outcome, text)
+    const refused = this.#waitedInVain(text)
+    if (refused !== null) return refused
     const wait = this.#readable(text, name)
     if (wait !== null) return wait
     const verdict = state.options.gate.judgeText(text, state.context(protocol, parameters))
@@ -621,7 +630,12 @@ export class Frontend {
     }
     const more = this.#moreFacts(verdict, protocol, portal)
     if (more !== null) return { kind: 'wait', wait: more }
+    if (verdict.kind !== 'refused' && state.approval !== null) {
+      const moved = this.#asker.moved({ text, portal })
+      if (moved !== null) return this.#refused(moved, text)
+    }
     if (verdict.kind === 'refused') {
+      if (state.approval !== null) this.#asker.giveBack(verdict.refusal.message)
       const { refusal, members, needs } = verdict
       return { kind: 'refused', refusal, members, undecided: needs.estimate !== null }
     }
@@ -711,41 +725,8 @@ export class Frontend {
   }
 
   /** Holds the statement until people have decided; the frame is handled again then. */
-  #ask(
-    verdict: Extract<Verdict, { kind: 'approval' }>,
-    text: Buffer,
-    parameters: readonly (Buffer | null)[] | null,
-  ): Handled {
-    const state = this.#state
-    const { holds } = state.options
-    this.#asked = verdict.asking.members
-    if (holds === null || state.approval !== null || state.transaction === 'failed') {
-      this.#outcome = state.options.gate.refuseApproval(verdict.asking, state.approval !== null)
-      return { name: 'hold', until: Promise.resolve() }
-    }
-    const context = state.context('extended')
-    const hold = holds.request({
-      sessionId: state.options.id,
-      clientAddress: state.options.clientAddress,
-      identity: state.options.identity,
-      session: context.session,
-      text: text.toString('utf8'),
-      parameters,
-      parameterFormats: [],
-      statements: verdict.statements,
-      asking: verdict.asking,
-      catalogFingerprint: context.catalog.fingerprint,
-      transaction: context.session.transaction,
-    })
-    this.#hold = hold
-    if (state.segmentOpen) state.toUpstream.add(flushFrame)
-    if (hold.notice !== null) state.notify(hold.notice)
-    const until = hold.outcome.then((outcome) => {
-      this.#hold = null
-      if (outcome.kind === 'approved') state.approval = outcome.approval
-      else this.#outcome = outcome.refusal
-    })
-    return { name: 'hold', until }
+  #ask(verdict: Extract<Verdict, { kind: 'approval' }>, subject: Subject): Handled {
+    return this.#asker.ask(verdict, subject)
   }
 }
 

@@ -1,48 +1,225 @@
 /**
- * What the session needs of approvals: to ask, to be told, to withdraw. Who decides, where it is
- * stored and who is notified is behind the port.
+ * A statement on hold, as the session sees it: it asks, is told, and may withdraw. Who decides,
+ * where it is stored and who is notified is behind ApprovalPort, possibly in another process.
+ *
+ * Invariant: `approved` reaches the session only once for an approval, and an approval that comes
+ * when nobody waits any more is given back as void.
  */
-import type { Refusal } from '../gate/gate.ts'
+import { randomUUID } from 'node:crypto'
+import {
+  bindingOf,
+  sayDuration,
+  sayRequirements,
+  type ApprovalAsk,
+  type ApprovalPort,
+  type Bound,
+  type GivenApproval,
+  type HoldEvent,
+  type ReviewFacts,
+  type Requester,
+  type WithdrawReason,
+} from '../approval/approval.ts'
 import type { Admitted } from '../gate/gate.ts'
-import type { ApprovalDocument, IdentityDocument, SessionDocument } from '../policy/policy.ts'
+import type { IdentityDocument } from '../policy/policy.ts'
+import { isUtf8 } from '../wire/wire.ts'
 
-/** What an approval binds (contract: exact text, parameters, identity, database, role, revision). */
+/** A statement that asks, with everything that its approval binds. */
 export interface HoldRequest {
   readonly sessionId: string
   readonly clientAddress: string
-  readonly identity: IdentityDocument
-  readonly session: SessionDocument
-  /** The whole query string as sent. */
-  readonly text: string
-  /** Parameters of the portal as sent, with their format codes; null for a simple query. */
-  readonly parameters: readonly (Buffer | null)[] | null
-  readonly parameterFormats: readonly number[]
+  readonly bound: Bound
   readonly statements: readonly Admitted[]
-  /** The statement whose decision asks. */
+  /** The statement whose decision asks first. */
   readonly asking: Admitted
-  /** Content hash of the catalog it was judged on. */
-  readonly catalogFingerprint: string
-  readonly transaction: SessionDocument['transaction']
+  /** The text without its constants, else the text. */
+  readonly shape: string
+  readonly review: ReviewFacts
+  /** The connection would be ended by the server after so long without a statement; null is never. */
+  readonly idleMsMax: number | null
+  readonly auditMembers: string
 }
 
 export type HoldOutcome =
-  | { readonly kind: 'approved'; readonly approval: ApprovalDocument }
+  | { readonly kind: 'approved'; readonly approval: GivenApproval }
   /** Rejected, expired, withdrawn, `wait` over, store away: contract §5 says with which text. */
-  | { readonly kind: 'refused'; readonly refusal: Refusal }
+  | {
+      readonly kind: 'refused'
+      readonly sqlstate: string
+      readonly message: string
+      readonly detail: string
+      readonly hint: string
+      /** For the audit. */
+      readonly approval: { readonly id: string | null; readonly outcome: string }
+    }
+
+/** A NoticeResponse for the client. */
+export interface HoldNotice {
+  readonly message: string
+  readonly detail: string
+  readonly hint: string
+}
 
 export interface Hold {
-  readonly id: string
-  /** The NoticeResponse that the client gets at once; null where the answer was there already. */
-  readonly notice: {
-    readonly message: string
-    readonly detail: string
-    readonly hint: string
-  } | null
   readonly outcome: Promise<HoldOutcome>
   /** The client cancelled, closed or went away. */
-  withdraw(reason: 'cancel' | 'disconnect' | 'terminate'): void
+  withdraw(reason: WithdrawReason): void
+  /** The approval that was given is not used. */
+  void(approval: GivenApproval, why: string): void
 }
 
 export interface HoldPort {
-  request(request: HoldRequest): Hold
+  request(request: HoldRequest, onNotice: (notice: HoldNotice) => void): Hold
+}
+
+export interface HoldsOptions {
+  readonly port: ApprovalPort
+  /** Where the policy does not say. */
+  readonly waitMs: number
+  readonly ttlMs: number
+}
+
+/** Holds statements by asking an approval service. */
+export class Holds implements HoldPort {
+  readonly #options: HoldsOptions
+
+  constructor(options: HoldsOptions) {
+    this.#options = options
+  }
+
+  request(request: HoldRequest, onNotice: (notice: HoldNotice) => void): Hold {
+    const { port } = this.#options
+    const ask = askOf(request, this.#options)
+    let withdrawn: WithdrawReason | null = null
+    let tellWithdrawn: (outcome: HoldOutcome) => void = () => undefined
+    const gaveUp = new Promise<HoldOutcome>((resolve) => {
+      tellWithdrawn = resolve
+    })
+    const events = async (): Promise<HoldOutcome> => {
+      for (let event = await port.ask(ask); ; event = await port.next(ask.holdId)) {
+        if (event.kind === 'refused') return refusalOf(event)
+        if (event.kind === 'approved') {
+          if (withdrawn === null) return event
+          await port.voided(ask.holdId, event.approval, `the client went away (${withdrawn})`)
+          return withdrawnOutcome(withdrawn)
+        }
+        if (withdrawn !== null) await port.withdraw(ask.holdId, withdrawn)
+        else onNotice(event.kind === 'held' ? heldNotice(event, request) : { ...event, hint: '' })
+      }
+    }
+    const failed = (error: unknown): HoldOutcome => ({
+      kind: 'refused',
+      sqlstate: '58000',
+      message: 'the statement needs an approval, and the approval service does not answer',
+      detail: error instanceof Error ? error.message : String(error),
+      hint: 'Send the statement again later; other statements run.',
+      approval: { id: null, outcome: 'unavailable' },
+    })
+    return {
+      outcome: Promise.race([gaveUp, events().catch(failed)]),
+      withdraw: (reason) => {
+        if (withdrawn !== null) return
+        withdrawn = reason
+        tellWithdrawn(withdrawnOutcome(reason))
+        // Before the service has answered it knows of no hold: the loop above withdraws it then.
+        void port.withdraw(ask.holdId, reason).catch(() => undefined)
+      },
+      void: (approval, why) => {
+        void port.voided(ask.holdId, approval, why).catch(() => undefined)
+      },
+    }
+  }
+}
+
+/** The identity as an approval binds it. */
+export function requesterOf(identity: IdentityDocument): Requester {
+  const { subject, user, email, groups, type, on_behalf_of, method, claims } = identity
+  const issuer = typeof claims['iss'] === 'string' ? claims['iss'] : null
+  return { subject, user, email, groups, type, on_behalf_of, method, issuer }
+}
+
+function askOf(request: HoldRequest, options: HoldsOptions): ApprovalAsk {
+  const { bound, asking, statements, review, idleMsMax } = request
+  const terms = statements.flatMap(({ decision }) =>
+    decision.action === 'approve' && decision.approval !== null ? [decision.approval] : [],
+  )
+  const distinct = new Map(
+    terms.map(({ groups, quorum }) => [
+      JSON.stringify([[...groups].sort(), quorum]),
+      { groups, quorum },
+    ]),
+  )
+  const wishedMs = Math.min(...terms.map(({ waitMs }) => waitMs ?? options.waitMs))
+  // A little earlier than the server, so that the client gets an answer and keeps its connection.
+  const waitMs = idleMsMax === null ? wishedMs : Math.min(wishedMs, idleMsMax * 0.8)
+  return {
+    ...{ holdId: randomUUID(), binding: bindingOf(bound), shareable: bound.only === '' },
+    ...{ identity: bound.identity, database: bound.database, role: bound.role },
+    ...{ sessionId: request.sessionId, clientAddress: request.clientAddress },
+    ...{ revision: bound.revision, text: bound.text, kind: asking.analysis.kind },
+    count: statements.length,
+    parameters: bound.parameters?.map(shownParameter) ?? null,
+    shape: request.shape,
+    shapeKey: shapeKeyOf(request),
+    ...{ rule: asking.decision.rule, reason: asking.decision.reason },
+    requirements: [...distinct.values()],
+    waitMs,
+    ttlMs: Math.min(...terms.map(({ ttlMs }) => ttlMs ?? options.ttlMs)),
+    review,
+    auditMembers: request.auditMembers,
+  }
+}
+
+/** Equal for statements that differ in constants only and mean the same tables as the same role. */
+function shapeKeyOf({ bound, shape, statements }: HoldRequest): string {
+  const relations = statements.map(({ analysis }) =>
+    analysis.access.relations.map(({ schema, name, actions }) => [schema, name, actions]),
+  )
+  return JSON.stringify([shape, bound.currentRole, bound.searchPath, bound.settings, relations])
+}
+
+function shownParameter(
+  value: Buffer | null,
+): ApprovalAsk['parameters'] extends infer List
+  ? List extends readonly (infer Item)[]
+    ? Item
+    : never
+  : never {
+  if (value === null) return { format: 'text', value: null }
+  return isUtf8(value) && !value.includes(0)
+    ? { format: 'text', value: value.toString('utf8') }
+    : { format: 'binary', value: value.toString('base64') }
+}
+
+function heldNotice(event: Extract<HoldEvent, { kind: 'held' }>, request: HoldRequest): HoldNotice {
+  const { id, requirements, waitMs, ttlMs, link } = event
+  const { idleMsMax, asking, bound } = request
+  const idle =
+    idleMsMax === null
+      ? ''
+      : ` The server ends a connection that is idle for ${sayDuration(idleMsMax)}.`
+  const stays = bound.only === '' ? ` and stays open for ${sayDuration(ttlMs)}` : ''
+  return {
+    message: `the statement is held for approval: ${asking.decision.reason}`,
+    detail: `Approval ${id}, asked of ${sayRequirements(requirements)}. It waits here for ${sayDuration(waitMs)}${stays}.${idle}`,
+    hint: link ?? `regate approvals show ${id}`,
+  }
+}
+
+function refusalOf(event: Extract<HoldEvent, { kind: 'refused' }>): HoldOutcome {
+  const { because, id, message, detail, hint } = event
+  const sqlstate = because === 'unavailable' ? '58000' : because === 'too_many' ? '53400' : '42501'
+  const approval = { id, outcome: because }
+  return { kind: 'refused', sqlstate, message, detail, hint, approval }
+}
+
+function withdrawnOutcome(reason: WithdrawReason): HoldOutcome {
+  return {
+    kind: 'refused',
+    // What a client that cancels expects: PostgreSQL's own words.
+    sqlstate: '57014',
+    message: 'canceling statement due to user request',
+    detail: `The statement was held for approval and has not run (${reason}).`,
+    hint: '',
+    approval: { id: null, outcome: 'withdrawn' },
+  }
 }

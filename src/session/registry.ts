@@ -19,6 +19,8 @@ export interface Prepared {
   readonly name: string
   /** The exact text, to judge it again; for SQL PREPARE an EXECUTE of it. */
   readonly text: Buffer
+  /** Types that Parse declared. */
+  readonly parameterTypes: readonly number[]
   /** What EXECUTE of this name runs; null when that is not known. */
   statement: { readonly ast: SyntaxNode } | null
   /** Null for an empty query string, which may be executed and gives EmptyQueryResponse. */

@@ -22,9 +22,10 @@ import { Frontend } from './frontend.ts'
 import { recordLost } from './run-records.ts'
 import { reservedPrefix, substituteParse, substituteQuery } from './refusal.ts'
 import { State, type SessionOptions, type Wait } from './state.ts'
+import { TerminateWatch } from './terminate-watch.ts'
 
 export type { CatalogPort, SessionOptions, Wait } from './state.ts'
-export type { Hold, HoldOutcome, HoldPort, HoldRequest } from './hold.ts'
+export { Holds, type Hold, type HoldOutcome, type HoldPort, type HoldRequest } from './hold.ts'
 
 /** What the session asks of whoever owns the sockets. All calls come from inside a turn. */
 export interface SessionOutput {
@@ -51,6 +52,8 @@ export class Session {
   readonly #kept: Buffer[] = []
   #keptBytes = 0
   #wait: Wait | null = null
+  /** While a statement is held: what the client sends behind it is looked through for its goodbye. */
+  #goodbye: TerminateWatch | null = null
   /** A cancel request on its way for a result that was stopped. */
   #cancelling: Promise<void> | null = null
   /** A frame that waits to be handled again. */
@@ -153,6 +156,7 @@ export class Session {
     // A view of a buffer that the socket may use again.
     this.#kept.push(Buffer.from(chunk))
     this.#keptBytes += chunk.length
+    if (this.#goodbye?.feed(chunk) === true) this.#frontend.withdraw('terminate')
     if (this.#keptBytes > this.#state.options.limits.heldInputBytesMax)
       this.#output.holdClient(true)
   }
@@ -231,6 +235,7 @@ export class Session {
 
   #beginWait(wait: Wait): void {
     this.#wait = wait
+    if (wait.name === 'hold') this.#watchGoodbye()
     wait.until.then(
       () => {
         if (this.#wait === wait) this.#resume()
@@ -248,10 +253,20 @@ export class Session {
     )
   }
 
+  /** Begins with what the client had sent behind the frame that is held. */
+  #watchGoodbye(): void {
+    const watch = new TerminateWatch()
+    const behind = [this.#clientFrames.unread(), ...this.#kept]
+    const said = behind.map((chunk) => watch.feed(chunk)).includes(true)
+    if (said) this.#frontend.withdraw('terminate')
+    else this.#goodbye = watch
+  }
+
   /** The wait is over: what was kept is read on, from the frame that waited. */
   #resume(): void {
     if (this.#ended) return
     this.#wait = null
+    this.#goodbye = null
     if (this.#cancelling !== null) {
       // A late cancel must not hit the next statement.
       this.#beginWait({ name: 'cancel', until: this.#cancelling })

@@ -394,10 +394,11 @@ export class State {
   ask(texts: readonly string[], portal: Portal | null = null): OwnRequest {
     const request = new OwnRequest()
     const name = `${reservedPrefix}own`
+    const parameterTypes = portal?.prepared.parameterTypes ?? []
     for (const text of texts) {
       this.#own(
         'parse',
-        written((to) => encodeParse(to, { name, text })),
+        written((to) => encodeParse(to, { name, text, parameterTypes })),
         request,
       )
       this.#own(

@@ -170,6 +170,12 @@ export class FrameReader {
     this.#consume(held, end)
   }
 
+  /** A copy of all that is not consumed, which stays. */
+  unread(): Buffer {
+    const held = this.#held.subarray(this.#heldStart, this.#heldEnd)
+    return Buffer.concat([held, this.#chunk.subarray(this.#at)])
+  }
+
   /** Copies all that is not consumed and forgets it: for whoever reads on by other means. */
   takeRest(): Buffer {
     this.release()

@@ -30,13 +30,13 @@ describe('decoding a decision', () => {
     expect(decodeStatementDecision({ action: 'allow', masks }).action).toBe('mask')
   })
 
-  it('takes durations and defaults of an approval', () => {
+  it('leaves to the configuration what the policy does not say of an approval', () => {
     const decision = decodeStatementDecision({ action: 'approve', approval: { groups: ['dba'] } })
     expect(decision.approval).toEqual({
       groups: ['dba'],
       quorum: 1,
-      waitMs: 30_000,
-      ttlMs: 900_000,
+      waitMs: null,
+      ttlMs: null,
     })
   })
 
