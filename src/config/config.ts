@@ -20,4 +20,4 @@ export {
 } from './load.ts'
 export { configurationJsonSchema } from './schema.ts'
 export { readSecret, type SecretSource } from './secrets.ts'
-export { isLoopback } from './values.ts'
+export { durationMs, isLoopback } from './values.ts'
