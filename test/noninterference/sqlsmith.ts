@@ -13,13 +13,23 @@ export function hasSqlsmith(): boolean {
   return spawnSync('sqlsmith', ['--version']).error === undefined
 }
 
-/** `count` queries; functions and relations of the catalog are left out unless asked for. */
+export interface SqlsmithOptions {
+  readonly count: number
+  readonly seed: number
+  /** Relations of the system catalogs too. */
+  readonly catalog?: boolean
+  /** Who asks: SQLsmith uses the relations on which that role has a privilege. Default: superuser. */
+  readonly role?: { readonly user: string; readonly password: string }
+}
+
+/** `count` queries; relations of the catalog are left out unless asked for. */
 export async function sqlsmith(
   server: TestPostgres,
   database: string,
-  options: { readonly count: number; readonly seed: number; readonly catalog?: boolean },
+  options: SqlsmithOptions,
 ): Promise<readonly string[]> {
-  const { host, port, user, password } = server
+  const { host, port } = server
+  const { user, password } = options.role ?? server
   const target = `host=${host} port=${port} user=${user} password=${password} dbname=${database}`
   const { stdout } = await promisify(execFile)(
     'sqlsmith',
