@@ -9,6 +9,7 @@ import {
   Health,
   mergeShadows,
   Metrics,
+  Observer,
   PolicyKeeper,
   policyRoutes,
   sessionRoutes,
@@ -24,7 +25,8 @@ import {
 import { systemClock } from '../core/core.ts'
 import { RevocationList, type RevocationChange } from '../identity/identity.ts'
 import type { Policy } from '../policy/policy.ts'
-import { adminAccess } from './admin-access.ts'
+import { adminAccess, type AdminAccess } from './admin-access.ts'
+import { startConsole } from './console.ts'
 import { openDecisionLogs } from './decision-sinks.ts'
 import { watchPolicy } from './observe.ts'
 import { keeperOptions } from './policy-source.ts'
@@ -155,13 +157,15 @@ export class ControlPlane {
     })
     this.#undo.push(() => access.close())
     const { health, metrics } = this
+    const web = await this.#startConsole(access)
     const admin = await startAdmin({
-      ...{ host, port, health, metrics, authenticate: access.authenticate },
+      ...{ ...web, host, port, health, metrics },
       otherMetrics: async () => {
         const documents = await this.#ask((plane) => plane.metrics())
         return documents.filter((document) => document !== null)
       },
       routes: [
+        ...web.routes,
         sessionRoutes({
           sessions: async () => (await this.#ask((plane) => plane.sessions())).flat(),
           revocations: this.revocations,
@@ -185,6 +189,34 @@ export class ControlPlane {
     })
     this.#undo.push(() => admin.close())
     return admin
+  }
+
+  async #startConsole(access: AdminAccess): ReturnType<typeof startConsole> {
+    const { configuration, environment, log, version } = this.#options
+    const { health, keeper, revocations } = this
+    const observer = new Observer({
+      clock: systemClock,
+      observe: () => this.#ask((plane) => plane.observe()),
+    })
+    observer.start()
+    this.#undo.push(() => {
+      observer.stop()
+    })
+    return await startConsole(
+      {
+        ...{ configuration, environment, access, revocations, health, keeper, observer, version },
+        sessions: async () => (await this.#ask((plane) => plane.sessions())).flat(),
+        judge: async (question) => {
+          const [plane] = this.#planes()
+          if (plane === undefined) return { kind: 'problem', error: 'no worker runs', hint: null }
+          return await plane.tryOut(question)
+        },
+        log: (facts, message) => {
+          log.info(facts, message)
+        },
+      },
+      this.#undo,
+    )
   }
 
   async #shadowStatus(): Promise<ReturnType<typeof mergeShadows>> {

@@ -11,7 +11,10 @@ import type {
   DataPlanePort,
   MetricDocument,
   Metrics,
+  PlaneObservation,
   PlaneReport,
+  TryAnswer,
+  TryQuestion,
 } from '../control/control.ts'
 import { systemClock } from '../core/core.ts'
 import {
@@ -23,11 +26,12 @@ import {
 import type { RowsTaken } from '../masking/masking.ts'
 import { Judge, Shadow, type Policy } from '../policy/policy.ts'
 import { ClientTls, Server, type SessionInfo } from '../server/server.ts'
-import { SqlParser } from '../sql/sql.ts'
+import { SqlParser, type Catalog } from '../sql/sql.ts'
 import { Catalogs } from './catalogs.ts'
 import { openDecisionLogs, withDecisionLogs } from './decision-sinks.ts'
 import { unmatchedNames } from './names.ts'
-import { startDetectors, watchServer } from './observe.ts'
+import { PlaneObserver, startDetectors, watchServer } from './observe.ts'
+import { Sandbox } from './sandbox.ts'
 import type { Undo } from './undo.ts'
 import { upstreamsOf, type Environment } from './wiring.ts'
 
@@ -63,6 +67,8 @@ export class DataPlane implements DataPlanePort {
   readonly #shadow: Shadow | null
   readonly #catalogs: Catalogs
   readonly #identity: IdentityParts
+  readonly #observer: PlaneObserver
+  readonly #sandbox = new Sandbox()
 
   private constructor(options: DataPlaneOptions, undo: Undo, parts: Parts) {
     this.name = options.name
@@ -73,6 +79,11 @@ export class DataPlane implements DataPlanePort {
     this.#shadow = parts.shadow
     this.#catalogs = parts.catalogs
     this.#identity = parts.identity
+    this.#observer = new PlaneObserver(options.name, parts.server)
+    undo.push(() => {
+      this.#observer.stop()
+    })
+    undo.push(() => this.#sandbox.close())
   }
 
   /** Starts the parts; what has to be stopped again is pushed to `undo`. */
@@ -206,6 +217,16 @@ export class DataPlane implements DataPlanePort {
       shadow: this.#shadow?.status ?? null,
       unmatched: catalogs.length === 0 ? null : unmatchedNames(policy.data, catalogs),
     })
+  }
+
+  async observe(): Promise<PlaneObservation> {
+    return Promise.resolve(this.#observer.observe())
+  }
+
+  async tryOut(question: TryQuestion): Promise<TryAnswer> {
+    const catalog = async (database: string): Promise<Catalog> =>
+      (await this.#catalogs.open(database)).current()
+    return await this.#sandbox.judge(question, { policy: this.#judge.policy, catalog })
   }
 
   async metrics(): Promise<MetricDocument | null> {

@@ -1,7 +1,8 @@
 /**
  * What /metrics shows of the data plane and the policy.
  */
-import type { Metrics, PolicyKeeper } from '../control/control.ts'
+import { monitorEventLoopDelay, type IntervalHistogram } from 'node:perf_hooks'
+import type { Metrics, PlaneObservation, PolicyKeeper } from '../control/control.ts'
 import { detectorKinds, ValueDetectors, type DetectorKind } from '../masking/masking.ts'
 import type { Server } from '../server/server.ts'
 
@@ -80,4 +81,42 @@ export function startDetectors(
       })),
   })
   return detectors
+}
+
+const loopResolutionMs = 20
+
+/** What the console's overview is told of a data plane in this process. */
+export class PlaneObserver {
+  readonly #name: string
+  readonly #server: Server
+  readonly #loop: IntervalHistogram
+
+  constructor(name: string, server: Server) {
+    this.#name = name
+    this.#server = server
+    this.#loop = monitorEventLoopDelay({ resolution: loopResolutionMs })
+    this.#loop.enable()
+  }
+
+  /** Its numbers now; the event loop's since the last time. */
+  observe(): PlaneObservation {
+    const server = this.#server
+    const loop = this.#loop
+    // The histogram holds the pauses between its ticks: what is above one tick is delay.
+    const p99Us = loop.count === 0 ? null : loop.percentile(99) / 1_000 - loopResolutionMs * 1_000
+    loop.reset()
+    return {
+      name: this.#name,
+      sessions: server.sessionCount,
+      connections: server.connectionCount,
+      waiting: server.sessions().filter(({ waiting }) => waiting !== null).length,
+      memoryBytes: process.memoryUsage.rss(),
+      loopP99Us: p99Us === null ? null : Math.max(0, p99Us),
+      statistics: server.gate.statistics.snapshot(),
+    }
+  }
+
+  stop(): void {
+    this.#loop.disable()
+  }
 }

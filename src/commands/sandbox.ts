@@ -5,50 +5,13 @@
  * Runs in a data plane, which has catalogs and the policy. Bounded: the text's size, the time that
  * the policy may take; what would need the evaluation thread goes there.
  */
-import { z } from 'zod'
+import type { TryAnswer, Tried, TryQuestion } from '../control/control.ts'
 import { ProxyError } from '../core/core.ts'
 import { planMasks } from '../masking/masking.ts'
 import type { Policy, StatementDecision, StatementFacts } from '../policy/policy.ts'
-import type { Access, Catalog } from '../sql/sql.ts'
+import type { Catalog } from '../sql/sql.ts'
 import { CommandFailure } from './failure.ts'
 import { Workbench } from './policy-facts.ts'
-
-const name = z.string().min(1).max(1_000)
-
-/** Who asks what, where. */
-export const trySchema = z.strictObject({
-  sql: z.string().min(1).max(65_536),
-  database: name,
-  user: z.string().max(1_000).default(''),
-  groups: z.array(name).max(100).default([]),
-  type: z.enum(['human', 'machine']).default('human'),
-  search_path: z.array(name).max(100).optional(),
-})
-export type TryQuestion = z.output<typeof trySchema>
-
-export interface TryAnswer {
-  readonly revision: string
-  readonly statements: readonly Tried[]
-}
-
-export interface Tried {
-  readonly text: string
-  readonly kind: string
-  readonly access: Access
-  readonly decision: Omit<StatementDecision, 'masks'> & { readonly masks: object }
-  /** Outputs that are masked, and the columns that are to blame. */
-  readonly outputs: readonly {
-    readonly index: number
-    readonly mask: string
-    readonly columns: readonly string[]
-  }[]
-  /** The masks cannot be applied: the statement would be refused. */
-  readonly refused: {
-    readonly reason: string
-    readonly hint: string
-    readonly column: string
-  } | null
-}
 
 export interface TryParts {
   readonly policy: Policy
@@ -64,8 +27,17 @@ const inPlaceUsMax = 5_000
 export class Sandbox {
   #workbench: Promise<Workbench> | null = null
 
-  /** Judges each statement of a text. Rejects with what `tryProblem` has words for. */
+  /** Judges each statement of a text; rejects only with a fault of regate's own. */
   async judge(question: TryQuestion, parts: TryParts): Promise<TryAnswer> {
+    try {
+      return await this.#judge(question, parts)
+    } catch (error) {
+      if (!(error instanceof CommandFailure || error instanceof ProxyError)) throw error
+      return { kind: 'problem', error: error.message, hint: error.hint ?? null }
+    }
+  }
+
+  async #judge(question: TryQuestion, parts: TryParts): Promise<TryAnswer> {
     const { policy } = parts
     const catalog = await parts.catalog(question.database)
     this.#workbench ??= Workbench.open()
@@ -86,7 +58,7 @@ export class Sandbox {
       })
       tried.push(triedOf(facts, await decisionOf(policy, facts)))
     }
-    return { revision: policy.revision, statements: tried }
+    return { kind: 'judged', revision: policy.revision, statements: tried }
   }
 
   async close(): Promise<void> {
@@ -119,12 +91,4 @@ function triedOf(facts: StatementFacts, decision: StatementDecision): Tried {
     refused:
       plan.kind === 'refuse' ? { reason: plan.reason, hint: plan.hint, column: plan.column } : null,
   }
-}
-
-/** What people are told of an error of the sandbox; null for a fault of regate's own. */
-export function tryProblem(error: unknown): { error: string; hint: string | null } | null {
-  if (error instanceof CommandFailure || error instanceof ProxyError) {
-    return { error: error.message, hint: error.hint ?? null }
-  }
-  return null
 }

@@ -114,6 +114,8 @@ class WorkerProcess {
       cancel: ({ processId, secret }) => plane().cancel(processId, secret),
       sessions: async () => copied(await plane().sessions()),
       report: async () => copied(await plane().report()),
+      observe: () => plane().observe(),
+      tryOut: async (question) => copied(await plane().tryOut(question)),
       metrics: async () => copied((await plane().metrics()) ?? []),
       attemptFailed: ({ source, user }) => {
         plane().countFailedAttempt(source, user)
@@ -177,7 +179,7 @@ class WorkerProcess {
   #control(): ControlPort {
     const channel = this.#channel
     return {
-      holds: null,
+      approvals: null,
       cancelElsewhere: async (processId, secret) => {
         await channel.call('cancelElsewhere', { processId, secret }, callMsMax)
       },

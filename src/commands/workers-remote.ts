@@ -16,9 +16,12 @@ import {
   type Handlers,
   type MetricDocument,
   type Params,
+  type PlaneObservation,
   type PlaneReport,
   type PrimaryMethods,
   type Received,
+  type TryAnswer,
+  type TryQuestion,
   type WorkerMethods,
 } from '../control/control.ts'
 import type { RevocationChange } from '../identity/identity.ts'
@@ -178,6 +181,14 @@ export class RemoteWorker implements DataPlanePort {
   async report(): Promise<PlaneReport> {
     if (!this.#serves) return { revision: this.revision, shadow: null, unmatched: null }
     return await this.#channel.call('report', null, callMsMax)
+  }
+
+  async observe(): Promise<PlaneObservation> {
+    return await this.#channel.call('observe', null, callMsMax)
+  }
+
+  async tryOut(question: TryQuestion): Promise<TryAnswer> {
+    return await this.#channel.call('tryOut', question, callMsMax)
   }
 
   async metrics(): Promise<MetricDocument | null> {

@@ -6,23 +6,18 @@
  *   POST /v1/policy/try     a statement judged, never run
  */
 import type { FastifyInstance } from 'fastify'
-import type { z } from 'zod'
 import { callerOf } from './admin.ts'
+import { trySchema, type TryAnswer, type TryQuestion } from './sandbox.ts'
 
-export interface ConsoleRouteOptions<Question> {
+export interface ConsoleRouteOptions {
   /** Nobody has to sign in: everybody who can connect may do everything. */
   readonly open: boolean
-  readonly question: z.ZodType<Question>
-  judge(question: Question): Promise<unknown>
-  /** Words for an error of `judge`; null for a fault that is nobody's business. */
-  problem(error: unknown): { readonly error: string; readonly hint: string | null } | null
+  judge(question: TryQuestion): Promise<TryAnswer>
   known(): { readonly databases: readonly string[]; readonly groups: readonly string[] }
 }
 
 /** Adds the routes. */
-export function consoleApiRoutes<Question>(
-  options: ConsoleRouteOptions<Question>,
-): (app: FastifyInstance) => void {
+export function consoleApiRoutes(options: ConsoleRouteOptions): (app: FastifyInstance) => void {
   return (app) => {
     app.get('/v1/me', (request) => {
       const caller = callerOf(request)
@@ -35,19 +30,14 @@ export function consoleApiRoutes<Question>(
     })
     app.get('/v1/policy/try', () => options.known())
     app.post('/v1/policy/try', async (request, reply) => {
-      const parsed = options.question.safeParse(request.body)
+      const parsed = trySchema.safeParse(request.body)
       if (!parsed.success) {
         const [issue] = parsed.error.issues
         const error = `${issue?.path.join('.') ?? ''}: ${issue?.message ?? 'is not right'}`
         return await reply.code(400).send({ error, hint: null })
       }
-      try {
-        return await options.judge(parsed.data)
-      } catch (error) {
-        const problem = options.problem(error)
-        if (problem === null) throw error
-        return await reply.code(422).send(problem)
-      }
+      const { kind, ...answer } = await options.judge(parsed.data)
+      return await reply.code(kind === 'judged' ? 200 : 422).send(answer)
     })
   }
 }

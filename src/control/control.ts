@@ -2,6 +2,7 @@
 export {
   bearerMatches,
   callerOf,
+  permits,
   startAdmin,
   type AdminCaller,
   type AdminOptions,
@@ -46,8 +47,10 @@ export {
 export { Channel, type Handlers, type Methods, type Params, type Received } from './workers-rpc.ts'
 export { workerRoutes, type WorkerInfo, type WorkerRouteOptions } from './workers-routes.ts'
 export { Observer, type OverviewSample, type PlaneObservation, type RuleCount } from './observe.ts'
+export { trySchema, type TryAnswer, type Tried, type TryQuestion } from './sandbox.ts'
 export { consoleApiRoutes, type ConsoleRouteOptions } from './console-routes.ts'
 export { auditRoutes, type AuditRouteOptions } from './audit.ts'
-export { sessionRoutes, type SessionRouteOptions } from './sessions.ts'
+export { sessionRoutes, shownSession, type SessionRouteOptions } from './sessions.ts'
 export { policyRoutes, type PolicyRoutesOptions } from './bundles-routes.ts'
 export { decisionEvent, DecisionLog, type DecisionLogOptions } from './decision-log.ts'
+export { approvalCallbackPath, approvalRoutes, type ApprovalRouteOptions } from './approvals.ts'

@@ -3,12 +3,14 @@
  * with `workers` they are messages (workers-messages.ts), so everything here is plain data, and no
  * call gives or takes what cannot be copied but a Policy, of which the bytes are sent.
  */
+import type { ApprovalPort } from '../approval/approval.ts'
 import type { RevocationChange } from '../identity/identity.ts'
 import type { RowsTaken } from '../masking/masking.ts'
 import type { Policy, ShadowStatus } from '../policy/policy.ts'
 import type { SessionEvent, SessionInfo } from '../server/server.ts'
-import type { HoldPort } from '../session/session.ts'
 import type { MetricDocument } from './metrics.ts'
+import type { PlaneObservation } from './observe.ts'
+import type { TryAnswer, TryQuestion } from './sandbox.ts'
 
 /** What a data plane says of itself when it is asked. */
 export interface PlaneReport {
@@ -34,6 +36,10 @@ export interface DataPlanePort {
   cancel(processId: number, secret: Buffer): Promise<boolean>
   sessions(): Promise<readonly SessionInfo[]>
   report(): Promise<PlaneReport>
+  /** Its numbers, for the console's overview. */
+  observe(): Promise<PlaneObservation>
+  /** Judges statements without running them, for the console's sandbox. */
+  tryOut(question: TryQuestion): Promise<TryAnswer>
   /** Null where its numbers are in the control plane's own registry. */
   metrics(): Promise<MetricDocument | null>
 }
@@ -41,7 +47,7 @@ export interface DataPlanePort {
 /** The control plane, as a data plane sees it. */
 export interface ControlPort {
   /** Null: nobody can be asked. */
-  readonly holds: HoldPort | null
+  readonly approvals: ApprovalPort | null
   /** A cancel request for no session of this data plane. */
   cancelElsewhere(processId: number, secret: Buffer): Promise<void>
   /** A catalog has changed, and with it what `report` says of names; '' for several. */

@@ -73,7 +73,8 @@ export function sessionRoutes(options: SessionRouteOptions): (app: FastifyInstan
   }
 }
 
-function shownSession(session: SessionInfo): Record<string, unknown> {
+/** A session as the API shows it. */
+export function shownSession(session: SessionInfo): Record<string, unknown> {
   const { identity } = session
   const { subject, user, email, groups, type, on_behalf_of, method, expiresAtMs } = identity
   return {

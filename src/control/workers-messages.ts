@@ -6,6 +6,8 @@
 import { z } from 'zod'
 import type { Configuration } from '../config/config.ts'
 import type { Policy, PolicyBundle } from '../policy/policy.ts'
+import type { PlaneObservation } from './observe.ts'
+import { trySchema, type TryAnswer } from './sandbox.ts'
 
 /** Grows with every change that an older primary or worker would not understand. */
 export const workerProtocol = 1
@@ -143,6 +145,11 @@ const metricSchema = z.looseObject({
   values: z.array(z.unknown()),
 })
 
+/** Shown as it is: who shows it takes nothing of it for granted but that it is an object. */
+function hasMember(name: string): (value: unknown) => boolean {
+  return (value) => typeof value === 'object' && value !== null && name in value
+}
+
 /** What the primary asks of a worker. */
 export const workerMethods = {
   /** Once, first: the worker prepares everything and listens. */
@@ -173,6 +180,8 @@ export const workerMethods = {
     }),
   },
   metrics: { params: nothing, result: z.array(metricSchema) },
+  observe: { params: nothing, result: z.custom<PlaneObservation>(hasMember('statistics')) },
+  tryOut: { params: trySchema, result: z.custom<TryAnswer>(hasMember('kind')) },
   /** A failed login at another worker. */
   attemptFailed: { params: attemptSchema, result: nothing },
   /** Rows that other workers took from budgets. */

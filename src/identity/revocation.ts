@@ -97,14 +97,20 @@ export class RevocationList {
     return this.#sessions.has(session) || this.#refuses(identity, startedAtMs)
   }
 
+  /** Is something of the subject's that began then revoked? */
+  revokedSince(subject: string, sinceMs: number): boolean {
+    return this.#refusesName(subject, sinceMs)
+  }
+
   #refuses(identity: Identity, sinceMs: number): boolean {
-    const nowMs = this.#clock.nowMs()
-    for (const name of [identity.subject, identity.on_behalf_of, identity.user]) {
-      const revocation = name === null ? undefined : this.#subjects.get(name)
-      if (revocation === undefined) continue
-      if (sinceMs <= revocation.atMs) return true
-      if (revocation.untilMs !== null && nowMs < revocation.untilMs) return true
-    }
-    return false
+    const { subject, on_behalf_of: behalf, user } = identity
+    return [subject, behalf, user].some((name) => name !== null && this.#refusesName(name, sinceMs))
+  }
+
+  #refusesName(name: string, sinceMs: number): boolean {
+    const revocation = this.#subjects.get(name)
+    if (revocation === undefined) return false
+    const { atMs, untilMs } = revocation
+    return sinceMs <= atMs || (untilMs !== null && this.#clock.nowMs() < untilMs)
   }
 }

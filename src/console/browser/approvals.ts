@@ -13,7 +13,7 @@ import {
   shown,
   Sql,
   Time,
-  useLive,
+  useBeat,
   useLoad,
   useNow,
   type Me,
@@ -116,12 +116,12 @@ export function Approvals({ me }: { me: Me }): ComponentChildren {
   const list = useLoad<{ approvals: readonly Summary[]; next: string | null }>(
     `/v1/approvals?state=${state}&limit=100`,
   )
-  const waiting = useLive('waiting')
+  const beat = useBeat(2_000)
   const now = useNow()
-  // The stream says that something changed; the list says what.
+  // Asked anew, since other proxies may share the store.
   useEffect(() => {
-    if (waiting !== null) list.again()
-  }, [waiting?.version])
+    if (beat > 0) list.again()
+  }, [beat])
   return h(
     'div',
     null,
@@ -164,7 +164,7 @@ export function Approvals({ me }: { me: Me }): ComponentChildren {
                   key: id,
                   me,
                   now,
-                  version: waiting?.version ?? '',
+                  beat,
                   changed: () => list.again(),
                 }),
           ),
@@ -205,15 +205,15 @@ function Request(props: {
   id: string
   me: Me
   now: number
-  version: string
+  beat: number
   changed: () => void
 }): ComponentChildren {
-  const { id, me, now, version, changed } = props
+  const { id, me, now, beat, changed } = props
   const loaded = useLoad<Detail>(`/v1/approvals/${encodeURIComponent(id)}`)
   const [decided, setDecided] = useState<Detail | null>(null)
   useEffect(() => {
-    if (version !== '') loaded.again()
-  }, [version])
+    if (beat > 0) loaded.again()
+  }, [beat])
   return h(
     'div',
     { class: 'request', 'aria-live': 'polite' },

@@ -5,7 +5,7 @@ import { live } from './api.ts'
 import { Approvals } from './approvals.ts'
 import { Audit } from './audit.ts'
 import { Overview } from './overview.ts'
-import { link, shown, useLive, useLoad, type Me } from './parts.ts'
+import { link, shown, useBeat, useLoad, type Me } from './parts.ts'
 import { PolicyPage } from './policy.ts'
 import { Sessions } from './sessions.ts'
 import { visible } from './words.ts'
@@ -78,9 +78,15 @@ function Frame({ me }: { me: Me }): ComponentChildren {
 
 /** How many requests wait for somebody. */
 function Waiting(): ComponentChildren {
-  const waiting = useLive('waiting')
-  if (waiting === null || waiting.pending === 0) return null
-  return h('span', { class: 'count', 'aria-label': `${waiting.pending} waiting` }, waiting.pending)
+  const beat = useBeat(5_000)
+  const list = useLoad<{ approvals: readonly unknown[] }>('/v1/approvals?state=pending&limit=100')
+  useEffect(() => {
+    if (beat > 0) list.again()
+  }, [beat])
+  const count = list.value?.approvals.length ?? 0
+  if (count === 0) return null
+  const words = count === 100 ? '99+' : String(count)
+  return h('span', { class: 'count' }, words, h('span', { class: 'hidden' }, ' waiting'))
 }
 
 function Pulse(): ComponentChildren {

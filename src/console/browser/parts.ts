@@ -64,8 +64,6 @@ export interface Topics {
   readonly overview: OverviewValue
   readonly sessions: { readonly sessions: readonly SessionRow[] }
   readonly rules: RulesValue
-  /** How many requests wait; `version` changes with every change of any. */
-  readonly waiting: { readonly pending: number; readonly version: string }
 }
 
 /** The newest value of a live topic. */
@@ -73,6 +71,18 @@ export function useLive<K extends keyof Topics>(topic: K): Topics[K] | null {
   const [value, setValue] = useState<Topics[K] | null>(null)
   useEffect(() => live.watch(topic, (next) => setValue(next as Topics[K])), [topic])
   return value
+}
+
+/** A number that grows every so often while the page is looked at: a reason to ask again. */
+export function useBeat(everyMs: number): number {
+  const [beat, setBeat] = useState(0)
+  useEffect(() => {
+    const timer = setInterval(() => {
+      if (document.visibilityState === 'visible') setBeat((number) => number + 1)
+    }, everyMs)
+    return () => clearInterval(timer)
+  }, [everyMs])
+  return beat
 }
 
 /** Milliseconds since the epoch, moving while the page is looked at. */
