@@ -77,6 +77,8 @@ function analyseBody(
   if (body.dynamic) {
     context.recorder.fail(`${what} runs SQL that it makes itself`)
     context.recorder.mayChangeSettings = true
+    // What it makes itself may be DDL: the session looks at its catalog again.
+    context.recorder.changesCatalog = true
   }
   const local: Value = { ...opaqueLocal(parameters), opaque: false }
   for (const type of body.types) declaredType(type, context)

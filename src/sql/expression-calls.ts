@@ -330,6 +330,8 @@ function callUser(called: CatalogFunction, args: readonly Value[], context: Cont
   if (!blind) {
     context.recorder.fail(`function ${called.schema}.${called.name} cannot be followed`)
     context.recorder.mayChangeSettings = true
+    // Languages that run SQL of their own, such as PL/Python. C functions are too many, and no client's.
+    context.recorder.changesCatalog ||= !compiled && called.volatility === 'volatile'
   }
   const cls = blind ? 'partial' : 'opaque'
   return {

@@ -131,6 +131,7 @@ export function doBlock(node: Node, context: Context): null {
   if (language !== 'plpgsql') {
     context.recorder.fail(`DO in language ${language} cannot be followed`)
     context.recorder.mayChangeSettings = true
+    context.recorder.changesCatalog = true
     return null
   }
   doBody(context.text, context)

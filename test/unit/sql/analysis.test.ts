@@ -250,6 +250,12 @@ describe('rows and functions in disguise', () => {
 
   test('dynamic SQL and unknown functions are incomplete', () => {
     expect(one("SELECT dynamic('SELECT 1')").access.complete).toBe(false)
+    // What runs unread may be DDL, so names are looked up again after it.
+    expect(one("SELECT dynamic('SELECT 1')").changesCatalog).toBe(true)
+    expect(one("DO $$ BEGIN EXECUTE 'DROP TABLE t'; END $$").changesCatalog).toBe(true)
+    expect(one('DO LANGUAGE plperl $$ 1 $$').changesCatalog).toBe(true)
+    expect(one('DO $$ BEGIN PERFORM 1; END $$').changesCatalog).toBe(false)
+    expect(one('SELECT ssn_of(1)').changesCatalog).toBe(false)
     const unknown = one('SELECT no_such_function(name) FROM users')
     expect(unknown.access.complete).toBe(false)
     expect(unknown.outputs?.[0]?.opaque).toBe(true)
