@@ -49,6 +49,13 @@ export function registerCommands(parser: Argv): Argv {
     )
     .command(
       lazy(
+        'audit',
+        'Search, check, play and export the audit log',
+        async () => (await import('./audit.ts')).auditCommand,
+      ),
+    )
+    .command(
+      lazy(
         'catalog',
         'Catalog snapshots',
         async () => (await import('./catalog.ts')).catalogCommand,

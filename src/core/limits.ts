@@ -67,8 +67,16 @@ export const defaultLimits = {
   upstreamLoginCountMax: 16,
   /** Connecting and authenticating upstream, the wait for a turn included. */
   upstreamConnectMsMax: 15_000,
+  /** Rows that the audit keeps of one result (`audit.results: masked`). */
+  recordedRowCountMax: 100,
+  /** Bytes that the audit keeps of one result. */
+  recordedResultBytesMax: 64 * 1024,
   /** Statements on hold in a worker. */
   holdCountMax: 10_000,
+  /** Open requests for approval of one subject. */
+  pendingApprovalsMax: 2_000,
+  /** How long closed requests for approval are kept in their store; the audit keeps the story. */
+  approvalsKeptMs: 30 * 24 * 60 * 60 * 1_000,
   /** How long what runs may go on in a session whose token has ended or was revoked. */
   endingMsMax: 10_000,
   /** How long a drain waits for sessions before they are ended. */

@@ -71,6 +71,8 @@ export interface ServerOptions {
   readonly maskKey: Uint8Array
   /** Look at text that no mask covers; absent or null is off. */
   readonly detectors?: ValueDetectors | null
+  /** Results are recorded as clients saw them: so many rows and bytes of each statement. */
+  readonly recorded?: { readonly rowCountMax: number; readonly bytesMax: number } | null
   /** Literals of statements in the audit. */
   readonly literals: 'keep' | 'redact'
   /** Told of every session, so that another process can cancel what it leaves when this one dies. */
@@ -471,7 +473,16 @@ export class Server {
     role: UpstreamRole,
     target: UpstreamTarget,
   ): void {
-    const { audit, limits, clock, maskKey, holds, log, detectors = null } = this.#options
+    const {
+      audit,
+      limits,
+      clock,
+      maskKey,
+      holds,
+      log,
+      detectors = null,
+      recorded = null,
+    } = this.#options
     const id = `${this.#idPrefix}${randomBytes(6).toString('hex')}`
     const secret = randomBytes(client.startup.protocolMinor >= 2 ? 32 : 4)
     const clientAddress = client.address ?? ''
@@ -503,7 +514,7 @@ export class Server {
           catalog,
           holds,
           maskKey,
-          ...{ rowBudgets: this.rowBudgets, detectors },
+          ...{ rowBudgets: this.rowBudgets, detectors, recorded },
           members,
           clientAddress,
         },
