@@ -119,6 +119,7 @@ export function transactionEnded(state: State): void {
   if (state.ddlDone) {
     state.ddlDone = false
     state.catalogStale = true
+    state.options.catalog.outdate()
     state.overlay = null
     state.overlayStale = state.temporaryObjects
   }

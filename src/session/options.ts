@@ -15,6 +15,10 @@ export interface CatalogPort {
   current(): Catalog
   /** Resolves when the catalog is as new as the call. */
   refresh(reason: string): Promise<void>
+  /** DDL was committed since it was read: whoever judges by it reads it again. */
+  readonly outdated: boolean
+  /** A session committed DDL: every session's next judgement waits for a newer catalog. */
+  outdate(): void
   /** Null where the catalog cannot be older than a moment; else a promise of a check. */
   recheck(): Promise<void> | null
   /** What only this session sees: uncommitted DDL and temporary objects. */

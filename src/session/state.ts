@@ -123,7 +123,7 @@ export class State {
   /** The catalog, or what this session sees of it, is older than what the server would read. */
   get catalogOutdated(): boolean {
     if (this.overlay !== null && this.#overlayBase !== this.options.catalog.current()) return true
-    return this.catalogStale || this.overlayStale
+    return this.catalogStale || this.overlayStale || this.options.catalog.outdated
   }
 
   /** What FETCH of this name gives, as far as it can still be known. */
@@ -343,7 +343,8 @@ export class State {
   /** Reads the catalog, or what only this session sees of it; null when nothing can be read now. */
   readCatalog(): Wait | null {
     if (this.transaction === 'failed') return null
-    if (this.catalogStale && !this.overlayStale && this.overlay === null) {
+    const shared = this.options.catalog.outdated || (this.catalogStale && !this.overlayStale)
+    if (shared && (this.overlay === null || this.options.catalog.outdated)) {
       this.catalogStale = false
       return { name: 'catalog', until: this.options.catalog.refresh('DDL') }
     }

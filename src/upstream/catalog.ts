@@ -100,6 +100,7 @@ export class DatabaseCatalog {
   #fullAt = 0
   #checkedAt = -Infinity
   #generation = 0
+  #outdated = false
   #users = 0
   #stopped = false
   /** The read that runs, and the one that was asked for while it ran. */
@@ -123,6 +124,16 @@ export class DatabaseCatalog {
 
   peek(): Catalog | null {
     return this.#loaded?.catalog ?? null
+  }
+
+  /** DDL was committed since the newest read began. */
+  get outdated(): boolean {
+    return this.#outdated
+  }
+
+  /** Somebody committed DDL. */
+  outdate(): void {
+    this.#outdated = true
   }
 
   /** Counts the catalogs: another number is another catalog. */
@@ -229,6 +240,17 @@ export class DatabaseCatalog {
 
   async #read(reason: string): Promise<void> {
     const startedAt = performance.now()
+    const wasOutdated = this.#outdated
+    this.#outdated = false
+    try {
+      await this.#readSince(startedAt, reason)
+    } catch (error) {
+      this.#outdated ||= wasOutdated
+      throw error
+    }
+  }
+
+  async #readSince(startedAt: number, reason: string): Promise<void> {
     const { query } = await this.#connected()
     const before = this.#loaded
     const full = before === null || startedAt - this.#fullAt > (this.#options.fullMs ?? 600_000)

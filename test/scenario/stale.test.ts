@@ -23,23 +23,19 @@ import { ready, WireClient } from './refusals-client.ts'
 let server: TestPostgres
 let proxy: ProxyInProcess
 
+let databaseCount = 0
+
 /** A namesake of a table with a classified column, where nothing is classified. */
 const setUp = `
   CREATE TABLE hr.cards (id int, pan text);
   INSERT INTO hr.cards VALUES (1, 'harmless');
   CREATE FUNCTION shown(text) RETURNS text LANGUAGE sql IMMUTABLE AS 'SELECT $1';
-  CREATE VIEW shifting AS SELECT name AS x FROM users WHERE id = 1;
-`
-const tearDown = `
-  DROP TABLE IF EXISTS hr.cards;
-  DROP VIEW IF EXISTS shifting;
-  DROP FUNCTION IF EXISTS shown(text);
-  TRUNCATE scratch;
 `
 
 beforeAll(async () => {
   server = await startPostgres()
-  await execute(server, readFileSync('test/corpus/schema.sql', 'utf8'))
+  await execute(server, 'CREATE DATABASE corpus')
+  await execute(server, readFileSync('test/corpus/schema.sql', 'utf8') + setUp, 'corpus')
   const { regate } = JSON.parse(readFileSync('test/corpus/data.json', 'utf8')) as {
     regate: { groups: object }
   }
@@ -56,7 +52,16 @@ afterAll(async () => {
   await server?.stop()
 })
 
+/** A copy of the corpus: what a road does to it hurts no other. */
+async function freshDatabase(): Promise<string> {
+  const name = `copy_${++databaseCount}`
+  await execute(server, `CREATE DATABASE ${name} TEMPLATE corpus`)
+  return name
+}
+
 type Write = (to: ByteWriter) => void
+/** Of the session, or of another one of the same user. */
+type Turn = Write | { readonly other: Write }
 
 const q =
   (text: string): Write =>
@@ -84,7 +89,7 @@ const result = 'SELECT a FROM scratch'
 interface Road {
   readonly name: string
   readonly user: string
-  readonly turns: readonly Write[]
+  readonly turns: readonly Turn[]
 }
 
 const roads: readonly Road[] = [
@@ -253,6 +258,134 @@ const roads: readonly Road[] = [
       },
     ],
   },
+  {
+    name: 'COMMIT ends a local search_path whose name was made up',
+    user: 'agent',
+    turns: [
+      q('BEGIN'),
+      q("SELECT set_config('search_' || 'path', 'hr', true)"),
+      q(card),
+      q(`COMMIT; ${card}`),
+    ],
+  },
+  {
+    name: 'a portal bound before the search_path changed',
+    user: 'agent',
+    turns: [
+      q('BEGIN'),
+      (to) => {
+        encodeParse(to, { name: 's', text: card })
+        encodeBind(to, { portal: 'p', statement: 's' })
+        encodeSync(to)
+      },
+      q('SET search_path = hr'),
+      (to) => {
+        encodeExecute(to, 'p')
+        encodeSync(to)
+      },
+    ],
+  },
+  {
+    name: 'a portal fetched by SQL whose statement was parsed under another search_path',
+    user: 'agent',
+    turns: [
+      q('BEGIN; SET search_path = hr'),
+      (to) => {
+        encodeParse(to, { name: 's', text: card })
+        encodeSync(to)
+      },
+      q('SET search_path = public'),
+      (to) => {
+        encodeBind(to, { portal: 'p', statement: 's' })
+        encodeSync(to)
+      },
+      q('FETCH ALL FROM p'),
+    ],
+  },
+  {
+    name: 'a cursor opened before the search_path changed',
+    user: 'agent',
+    turns: [
+      q('BEGIN'),
+      q(`DECLARE c CURSOR FOR ${card}`),
+      q('SET search_path = hr'),
+      q('FETCH ALL FROM c'),
+    ],
+  },
+  {
+    name: 'a cursor kept beyond the transaction of its search_path',
+    user: 'agent',
+    turns: [
+      q('SET search_path = hr'),
+      q('BEGIN; SET LOCAL search_path = public'),
+      q(`DECLARE c CURSOR WITH HOLD FOR ${card}`),
+      q('COMMIT'),
+      q('FETCH ALL FROM c'),
+    ],
+  },
+  {
+    name: 'a function that another session replaced a moment ago',
+    user: 'builder',
+    turns: [q(useShown), { other: q(launderingNow) }, q(useShown), q(result)],
+  },
+  {
+    name: 'a function that another session replaced after a statement was prepared',
+    user: 'builder',
+    turns: [
+      (to) => {
+        encodeParse(to, { name: 's', text: useShown })
+        encodeSync(to)
+      },
+      { other: q(launderingNow) },
+      (to) => {
+        again(to, 's')
+        encodeSync(to)
+      },
+      q(result),
+    ],
+  },
+  {
+    name: 'a function that another session replaced while this one has a catalog of its own',
+    user: 'builder',
+    turns: [
+      q('BEGIN'),
+      q('CREATE TEMP TABLE mine (id int)'),
+      q(useShown),
+      { other: q(launderingNow) },
+      q(useShown),
+      q(result),
+    ],
+  },
+  {
+    name: 'a function that another session replaced while a cursor is open',
+    user: 'builder',
+    turns: [
+      q('BEGIN'),
+      q(`DECLARE c CURSOR FOR ${useShown}`),
+      { other: q(launderingNow) },
+      q('FETCH ALL FROM c'),
+      q(result),
+    ],
+  },
+  {
+    name: 'a view of which the portal was bound before it was replaced',
+    user: 'builder',
+    turns: [
+      q('BEGIN'),
+      (to) => {
+        encodeParse(to, { name: 's', text: "SELECT code || '' FROM contact WHERE id = 1" })
+        encodeBind(to, { portal: 'p', statement: 's' })
+        encodeSync(to)
+      },
+      q(
+        `CREATE OR REPLACE VIEW contact AS SELECT id, name AS label, upper(name) AS code FROM users`,
+      ),
+      (to) => {
+        encodeExecute(to, 'p')
+        encodeSync(to)
+      },
+    ],
+  },
 ]
 
 /** ReadyForQuery messages that the turn will be answered with: Query and Sync end a cycle. */
@@ -268,24 +401,26 @@ function cycles(write: Write): number {
 
 async function travel(url: string, { turns }: Road): Promise<string> {
   const client = await WireClient.connect(url)
+  const other = await WireClient.connect(url)
   const seen: string[] = []
   try {
     for (const turn of turns) {
-      const answers = await client.exchange(turn, ready(cycles(turn)))
+      const [of, write] = typeof turn === 'function' ? [client, turn] : [other, turn.other]
+      const answers = await of.exchange(write, ready(cycles(write)))
       seen.push(...answers.map((answer) => `${answer.type} ${answer.text}`))
     }
   } finally {
     await client.close()
+    await other.close()
   }
   return seen.join('\n')
 }
 
 for (const road of roads) {
   it(`does not give the value by ${road.name}`, async () => {
-    await execute(server, tearDown + setUp)
     // The direct connection proves that the road leads to the value at all.
-    expect(await travel(server.url('postgres'), road)).toContain('S3CR3T')
-    await execute(server, tearDown + setUp)
-    expect(await travel(proxy.url('postgres', road.user), road)).not.toContain('S3CR3T')
+    expect(await travel(server.url(await freshDatabase()), road)).toContain('S3CR3T')
+    const seen = await travel(proxy.url(await freshDatabase(), road.user), road)
+    expect(seen).not.toContain('S3CR3T')
   })
 }
