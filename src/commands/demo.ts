@@ -92,9 +92,13 @@ As admin nothing is masked. With a token instead of a password (ada is an engine
 Who may do what: ${demo.dataFile}
 (change it and save: sessions that are open are judged by it from their next statement on).
 
+The console, in a browser: ${demo.runtime.adminUrl}/
+  grace (an admin) sees and does everything, ada (an engineer) sees everything; any password will do.
+  As engineer, try  UPDATE products SET price = price;  it waits until grace approves it there.
+
 Configuration  ${demo.configurationFile}
 Health         ${demo.runtime.adminUrl}/readyz
-Metrics        ${demo.runtime.adminUrl}/metrics
+Metrics        curl -H "Authorization: Bearer ${demo.adminToken}" ${demo.runtime.adminUrl}/metrics
 
 Ctrl-C ends everything and leaves nothing behind.
 `

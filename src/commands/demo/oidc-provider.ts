@@ -52,6 +52,9 @@ export interface DemoProvider {
 /** The public client for people; no secret, PKCE. */
 export const demoClientId = 'regate-cli'
 
+/** The public client of the console; any port of loopback. */
+export const demoConsoleClientId = 'regate-console'
+
 /** A fresh private signing key. */
 export async function makeSigningKey(keyId: string, algorithm = 'ES256'): Promise<JWK> {
   const { privateKey } = await generateKeyPair(algorithm, { extractable: true })
@@ -126,6 +129,8 @@ function configuration(
     clients: clients(options, keys),
     scopes: ['openid', 'offline_access', 'db'],
     claims: { openid: ['sub', 'email', 'name', 'groups'] },
+    // Groups in the ID token, as most providers put them.
+    conformIdTokenClaims: false,
     cookies: { keys: ['demo'] },
     features: features(options, resource, unknownResource),
     issueRefreshToken: (_ctx, client) => client.grantTypeAllowed('refresh_token'),
@@ -165,6 +170,15 @@ function clients(
       ],
       response_types: ['code'],
       redirect_uris: ['http://127.0.0.1/callback'],
+    },
+    {
+      client_id: demoConsoleClientId,
+      token_endpoint_auth_method: 'none',
+      id_token_signed_response_alg: algorithm,
+      application_type: 'native',
+      grant_types: ['authorization_code'],
+      response_types: ['code'],
+      redirect_uris: ['http://127.0.0.1/sign-in/callback', 'http://localhost/sign-in/callback'],
     },
     ...options.machines.map((machine) => ({
       client_id: machine.id,

@@ -15,7 +15,7 @@ import { startEmbeddedPostgres, type EmbeddedPostgres } from '../../control/cont
 import { deriveVerifier, writeUser } from '../../identity/identity.ts'
 import { startRuntime, type Runtime } from '../runtime.ts'
 import type { Environment } from '../wiring.ts'
-import { startDemoProvider, type DemoProvider } from './oidc-provider.ts'
+import { demoConsoleClientId, startDemoProvider, type DemoProvider } from './oidc-provider.ts'
 
 export interface DemoOptions {
   /** 0 takes a free port; another one is only a wish. */
@@ -35,6 +35,8 @@ export interface Demo {
   readonly serverVersion: number
   readonly configurationFile: string
   readonly dataFile: string
+  /** For scripts that ask the admin API. */
+  readonly adminToken: string
   stop(): Promise<void>
 }
 
@@ -85,7 +87,13 @@ export async function startDemo(options: DemoOptions): Promise<Demo> {
     undo.push(() => rm(directory, { recursive: true, force: true }))
     const configurationFile = await writeFiles(directory, postgres, provider, options)
     const maskKey = randomBytes(32).toString('base64url')
-    const environment = { ...options.environment, DEMO_PASSWORD: password, DEMO_MASK_KEY: maskKey }
+    const adminToken = randomBytes(18).toString('base64url')
+    const environment = {
+      ...options.environment,
+      DEMO_PASSWORD: password,
+      DEMO_MASK_KEY: maskKey,
+      DEMO_ADMIN_TOKEN: adminToken,
+    }
     const loaded = await loadConfiguration(configurationFile, environment)
     if (loaded.kind === 'errors') {
       const lines = loaded.errors.map((error) => formatConfigurationError(error, configurationFile))
@@ -95,7 +103,7 @@ export async function startDemo(options: DemoOptions): Promise<Demo> {
     const runtime = await startRuntime({ configuration, environment, log: options.log })
     undo.push(() => runtime.stop())
     return {
-      ...{ runtime, postgres, provider, configurationFile, stop },
+      ...{ runtime, postgres, provider, configurationFile, adminToken, stop },
       serverVersion: postgres.version,
       dataFile: join(directory, 'data.json'),
     }
@@ -158,7 +166,13 @@ policy:
   data: [data.json]
 masking: { key_env: DEMO_MASK_KEY }
 audit: { directory: audit }
-admin: { host: 127.0.0.1, port: ${adminPort} }
+admin:
+  host: 127.0.0.1
+  port: ${adminPort}
+  groups: [admins]
+  viewers: [engineers]
+  token_env: DEMO_ADMIN_TOKEN
+  oidc: { issuer: ${provider.issuer}, client_id: ${demoConsoleClientId}, audience: [${demoConsoleClientId}, ${audience}] }
 limits: { drainMsMax: 2s }
 `,
   )
