@@ -96,14 +96,15 @@ export async function startProxy(
   }
 }
 
-/** `regate serve` as a process of its own, from dist/. */
+/** `regate serve` as a process of its own, from dist/ (or the main.js that REGATE_MAIN names). */
 export async function serveProxy(
   postgres: TestPostgres,
   options: ProxyOptions = {},
 ): Promise<ProxyChild> {
-  if (!existsSync('dist/main.js')) throw new Error('dist/ is not there: npm run build')
+  const main = process.env['REGATE_MAIN'] ?? 'dist/main.js'
+  if (!existsSync(main)) throw new Error(`${main} is not there: npm run build`)
   const { directory, path, environment } = await writeProxyFiles(postgres, options)
-  const child = spawn(process.execPath, ['dist/main.js', 'serve', '--config', path], {
+  const child = spawn(process.execPath, [main, 'serve', '--config', path], {
     env: environment,
     stdio: ['ignore', 'ignore', 'pipe'],
   })
