@@ -5,6 +5,7 @@
 import type { Logger } from 'pino'
 import type { Configuration } from '../config/config.ts'
 import {
+  approvalCallbackPath,
   auditRoutes,
   Health,
   mergeShadows,
@@ -25,6 +26,7 @@ import {
 import { systemClock } from '../core/core.ts'
 import { RevocationList, type RevocationChange } from '../identity/identity.ts'
 import type { Policy } from '../policy/policy.ts'
+import { startApprovals, type Approvals } from './approval-wiring.ts'
 import { adminAccess, type AdminAccess } from './admin-access.ts'
 import { startConsole } from './console.ts'
 import { openDecisionLogs } from './decision-sinks.ts'
@@ -59,6 +61,9 @@ export class ControlPlane {
   #planes: () => readonly DataPlanePort[] = () => []
   #names: readonly string[] = []
   #namesTimer: NodeJS.Timeout | null = null
+  #approvals: Approvals | null = null
+  /** Of the admin API; '' while it does not listen. */
+  #url = ''
   /** Changes of revocations that are on their way. */
   #changing: Promise<unknown> = Promise.resolve()
 
@@ -78,6 +83,7 @@ export class ControlPlane {
     undo.push(() => {
       if (plane.#namesTimer !== null) clearTimeout(plane.#namesTimer)
     })
+    if (!options.checkOnly) plane.#startApprovals()
     watchPolicy(plane.metrics, plane.keeper)
     plane.metrics.watch({
       name: 'regate_policy_names_unmatched',
@@ -108,8 +114,8 @@ export class ControlPlane {
   }
 
   /** What a data plane asks of this one; what concerns other data planes is the workers pool's. */
-  readonly port: ControlPort = {
-    holds: null,
+  port: ControlPort = {
+    approvals: null,
     cancelElsewhere: () => Promise.resolve(),
     attemptFailed: () => undefined,
     rowsTaken: () => undefined,
@@ -121,6 +127,21 @@ export class ControlPlane {
         this.checkNames().catch(() => undefined)
       }, namesMs).unref()
     },
+  }
+
+  /** Tells who waits for people that regate stops; what they asked stays open. */
+  async suspendApprovals(): Promise<void> {
+    await this.#approvals?.suspend()
+  }
+
+  #startApprovals(): void {
+    const { configuration, environment, log } = this.#options
+    const { metrics } = this
+    const url = (): string => this.#url
+    const approvals = startApprovals({ configuration, environment, log, metrics, url })
+    this.#undo.push(() => approvals.close())
+    this.#approvals = approvals
+    this.port = { ...this.port, approvals: approvals.port }
   }
 
   /** The data planes that run, asked for each time they are needed. */
@@ -160,12 +181,14 @@ export class ControlPlane {
     const web = await this.#startConsole(access)
     const admin = await startAdmin({
       ...{ ...web, host, port, health, metrics },
+      isOpen: (path) => path === approvalCallbackPath || web.isOpen?.(path) === true,
       otherMetrics: async () => {
         const documents = await this.#ask((plane) => plane.metrics())
         return documents.filter((document) => document !== null)
       },
       routes: [
         ...web.routes,
+        ...(this.#approvals === null ? [] : [this.#approvals.routes]),
         sessionRoutes({
           sessions: async () => (await this.#ask((plane) => plane.sessions())).flat(),
           revocations: this.revocations,
@@ -188,6 +211,7 @@ export class ControlPlane {
       ],
     })
     this.#undo.push(() => admin.close())
+    this.#url = configuration.admin.url ?? admin.url
     return admin
   }
 

@@ -76,6 +76,7 @@ async function start(options: RuntimeOptions, undo: Undo): Promise<Runtime> {
   const admin = checkOnly ? null : await control.listen(workers)
   if (workers !== null) undo.push(() => workers.stop())
   const address = checkOnly ? configuration.listen : await served.listen()
+  undo.push(() => control.suspendApprovals())
   // `--check` waits for the catalogs and wants to know what failed; who serves does not wait.
   const warming = served.warm().then(async (failed) => [...failed, ...(await control.checkNames())])
   if (!checkOnly) {
@@ -102,6 +103,7 @@ async function start(options: RuntimeOptions, undo: Undo): Promise<Runtime> {
     },
     drain: async () => {
       control.health.drain()
+      await control.suspendApprovals()
       await served.drain()
       await undo.run()
     },
@@ -158,10 +160,7 @@ function warningsOf(configuration: Configuration): readonly string[] {
       'masking.key_env is not set: hash and noise masks change with every start, and differ between replicas',
     )
   }
-  const { approvals, audit } = configuration
-  if (approvals.adapter === 'webhook' || approvals.store !== 'embedded') {
-    warnings.push('approvals: nobody can be asked yet; a statement that needs approval is refused')
-  }
+  const { audit } = configuration
   for (const { kind } of audit.sinks) {
     if (kind !== 'opa') warnings.push(`audit.sinks: ${kind} is not sent to yet`)
   }

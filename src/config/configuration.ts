@@ -117,7 +117,16 @@ export interface Configuration {
   readonly detectors: readonly DetectorKind[]
   readonly approvals: {
     readonly adapter: 'console' | 'webhook'
-    readonly webhook: { readonly url: string; readonly secret: SecretSource | null } | null
+    readonly webhook: {
+      readonly url: string
+      readonly format: 'json' | 'slack' | 'teams'
+      /** PEM file of CAs. */
+      readonly ca: string | null
+      readonly secret: SecretSource | null
+      /** With `callbackKey` (a PEM file) instead of `secret`. */
+      readonly signingKey: SecretSource | null
+      readonly callbackKey: string | null
+    } | null
     readonly waitMs: number
     readonly ttlMs: number
     /** `embedded` or a connection URL without password. */
@@ -226,7 +235,16 @@ function approvalsOf(approvals: Document['approvals'], at: Resolve): Configurati
     webhook:
       approvals.webhook === undefined
         ? null
-        : { url: approvals.webhook.url, secret: secretSource(approvals.webhook, 'secret', at) },
+        : {
+            ...{ url: approvals.webhook.url, format: approvals.webhook.format },
+            ca: approvals.webhook.ca === undefined ? null : at(approvals.webhook.ca),
+            secret: secretSource(approvals.webhook, 'secret', at),
+            signingKey: secretSource(approvals.webhook, 'signing_key', at),
+            callbackKey:
+              approvals.webhook.callback_key === undefined
+                ? null
+                : at(approvals.webhook.callback_key),
+          },
     waitMs: durationMs(approvals.wait),
     ttlMs: durationMs(approvals.ttl),
     store: approvals.store,

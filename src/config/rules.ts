@@ -147,11 +147,20 @@ function checkApprovals(document: ConfigurationDocument, report: Report): void {
   if (approvals.adapter === 'webhook' && approvals.webhook === undefined) {
     report(['approvals', 'webhook'], 'is missing: the adapter is webhook', 'add approvals.webhook')
   }
-  if (approvals.webhook !== undefined && !hasSecret(approvals.webhook, 'secret')) {
+  const { webhook } = approvals
+  const keyed = webhook !== undefined && hasSecret(webhook, 'signing_key')
+  if (webhook !== undefined && !hasSecret(webhook, 'secret') && !keyed) {
     report(
       ['approvals', 'webhook'],
       'has no secret: anybody could forge a callback',
-      'add secret_env or secret_file',
+      'add secret_env or secret_file, or signing_key_file and callback_key',
+    )
+  }
+  if (keyed !== (webhook?.callback_key !== undefined)) {
+    report(
+      ['approvals', 'webhook'],
+      'signing_key and callback_key go together: one for each direction',
+      'add the other, or use secret_env alone',
     )
   }
   if (/^postgres(ql)?:\/\/[^@/]*:[^@/]*@/.test(approvals.store)) {

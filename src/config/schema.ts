@@ -229,6 +229,13 @@ const approvals = z.strictObject({
   webhook: z
     .strictObject({
       url: z.url().describe('receives a request for approval'),
+      format: z
+        .enum(['json', 'slack', 'teams'])
+        .describe('what it is sent: the JSON of the guide, or a message as the product shows it')
+        .default('json'),
+      ca: path('CAs of the receiver, PEM; default the system').optional(),
+      ...secretKeys('signing_key', 'the Ed25519 private key (PEM) that signs requests'),
+      callback_key: path("the receiver's Ed25519 public key, PEM: checks callbacks").optional(),
       ...secretKeys('secret', 'the secret that signs requests and callbacks'),
     })
     .optional(),

@@ -18,6 +18,10 @@ export type AdminRole = 'admin' | 'viewer' | 'reviewer'
 export interface AdminCaller {
   readonly subject: string
   readonly groups: readonly string[]
+  /** Other names of the same person: nobody approves what they asked for under one of them. */
+  readonly user?: string | null
+  readonly email?: string | null
+  readonly onBehalfOf?: string | null
   /** Absent: everything. */
   readonly roles?: readonly AdminRole[]
 }
@@ -132,7 +136,8 @@ export function permits(roles: readonly AdminRole[], method: string, path: strin
   const decides = /^\/v1\/(approvals\/[^/]+\/(approve|reject)|grants(\/[^/]+\/approve)?)$/.test(
     path,
   )
-  if (approvals && (reads || (method === 'POST' && decides))) return roles.length > 0
+  const revokes = method === 'DELETE' && /^\/v1\/grants\/[^/]+$/.test(path)
+  if (approvals && (reads || revokes || (method === 'POST' && decides))) return roles.length > 0
   if (!roles.includes('viewer')) return false
   return reads || (method === 'POST' && path === '/v1/policy/try')
 }
