@@ -67,6 +67,7 @@ export class DataPlane implements DataPlanePort {
   readonly #shadow: Shadow | null
   readonly #catalogs: Catalogs
   readonly #identity: IdentityParts
+  readonly #audit: AuditLog
   readonly #observer: PlaneObserver
   readonly #sandbox = new Sandbox()
 
@@ -79,6 +80,7 @@ export class DataPlane implements DataPlanePort {
     this.#shadow = parts.shadow
     this.#catalogs = parts.catalogs
     this.#identity = parts.identity
+    this.#audit = parts.audit
     this.#observer = new PlaneObserver(options.name, parts.server)
     undo.push(() => {
       this.#observer.stop()
@@ -108,13 +110,14 @@ export class DataPlane implements DataPlanePort {
     const catalogs = new Catalogs({ upstreams, limits, log, onChange })
     undo.push(() => catalogs.stop())
     const { authenticator, revocations, tls } = identity
+    const audit = withDecisionLogs(options.audit ?? openAudit(options, undo), decisionLogs)
     const server = new Server({
       ...{ host: configuration.listen.host, port: configuration.listen.port },
       ...{ authenticator, revocations, tls },
       tlsRequired: configuration.listen.tls?.required ?? false,
       database: (name) => catalogs.entry(name),
       ...{ judge, parser, limits, log, clock: systemClock, holds: control.holds },
-      audit: withDecisionLogs(options.audit ?? openAudit(options, undo), decisionLogs),
+      audit,
       maskKey: options.maskKey,
       detectors: startDetectors(configuration.detectors, options.metrics),
       literals: configuration.audit.literals,
@@ -125,12 +128,13 @@ export class DataPlane implements DataPlanePort {
     })
     if (!options.alone) shareRows(server, control, undo)
     watchServer(options.metrics, server)
-    return new DataPlane(options, undo, { server, judge, shadow, catalogs, identity })
+    return new DataPlane(options, undo, { server, judge, shadow, catalogs, identity, audit })
   }
 
   /** Accepts clients; the port that was given out where 0 was asked for. */
   async listen(): Promise<{ readonly host: string; readonly port: number }> {
     const address = await this.#server.listen()
+    this.#recordActivation(this.#judge.policy, null)
     this.#undo.push(() => {
       this.#server.endAll()
     })
@@ -181,8 +185,18 @@ export class DataPlane implements DataPlanePort {
   }
 
   async usePolicy(policy: Policy): Promise<void> {
+    const previous = this.#judge.policy
     this.#judge.swap(policy)
+    this.#recordActivation(policy, previous)
     return Promise.resolve()
+  }
+
+  /** In the chain of the statements: what is recorded behind it was judged by this revision. */
+  #recordActivation(policy: Policy, previous: Policy | null): void {
+    this.#audit.append(
+      'policy_activated',
+      `"revision":${JSON.stringify(policy.revision)},"previous":${JSON.stringify(previous?.revision ?? null)}`,
+    )
   }
 
   async useCandidate(policy: Policy): Promise<void> {
@@ -240,6 +254,7 @@ interface Parts {
   readonly shadow: Shadow | null
   readonly catalogs: Catalogs
   readonly identity: IdentityParts
+  readonly audit: AuditLog
 }
 
 function candidateOf(options: DataPlaneOptions): Shadow | null {
