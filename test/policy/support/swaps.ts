@@ -1,0 +1,311 @@
+/**
+ * A policy that is swapped again and again under load, with what must not be taken in between: a
+ * broken bundle, one signed by somebody else, one that ends in the middle, one that denies but whose
+ * signature is of another. The bundle server is a real one, the signatures are OPA's, the load is
+ * pgbench; what happened is read from the audit.
+ */
+import { spawn } from 'node:child_process'
+import { generateKeyPairSync, randomBytes } from 'node:crypto'
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { createServer, type Server } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
+import { runOpa } from '../../../src/control/opa.ts'
+import type { TestPostgres } from '../../support/postgres.ts'
+import { realOpa } from '../pack.ts'
+
+/** What the bundle server may hold. */
+export interface Bundles {
+  /** Two good ones, by revision. */
+  readonly good: ReadonlyMap<string, Buffer>
+  /** What must never be active, by what is wrong with it. */
+  readonly bad: ReadonlyMap<string, Buffer>
+  readonly publicKeyFile: string
+  readonly adminTokenFile: string
+  remove(): void
+}
+
+const adminToken = randomBytes(24).toString('hex')
+
+const connectRego = `package regate.connect
+
+# METADATA
+# entrypoint: true
+decision := {"action": "allow"}
+`
+
+/** Allows everything, and says by its rule which bundle it is. */
+function statementRego(rule: string, action: string): string {
+  return `package regate.statement
+
+# METADATA
+# entrypoint: true
+decision := {"action": "${action}", "rule": "${rule}", "reason": "${rule}"}
+`
+}
+
+/** Builds them with the real OPA: `opa build --signing-key`. */
+export async function makeBundles(): Promise<Bundles> {
+  const directory = mkdtempSync(join(tmpdir(), 'regate-swaps-'))
+  const opa = await realOpa()
+  const keyOf = (name: string): { readonly own: string; readonly open: string } => {
+    const pair = generateKeyPairSync('ec', { namedCurve: 'P-256' })
+    const own = join(directory, `${name}.pem`)
+    const open = join(directory, `${name}.pub.pem`)
+    writeFileSync(own, pair.privateKey.export({ type: 'pkcs8', format: 'pem' }))
+    writeFileSync(open, pair.publicKey.export({ type: 'spki', format: 'pem' }))
+    return { own, open }
+  }
+  const ours = keyOf('ours')
+  const theirs = keyOf('theirs')
+  const build = async (revision: string, files: Record<string, string>, key: string) => {
+    const source = join(directory, revision)
+    mkdirSync(source, { recursive: true })
+    for (const [name, text] of Object.entries(files)) writeFileSync(join(source, name), text)
+    const output = join(directory, `${revision}.tar.gz`)
+    const entrypoints = ['-e', 'regate/statement/decision', '-e', 'regate/connect/decision']
+    const signing = ['--signing-key', key, '--signing-alg', 'ES256', '--revision', revision]
+    const target = ['build', ...opa.dialect, '-t', 'wasm', ...entrypoints, ...signing]
+    const { code, stderr } = await runOpa(opa, [...target, '-o', output, '-b', '.'], {
+      cwd: source,
+    })
+    if (code !== 0) throw new Error(`opa build ${revision}: ${stderr}`)
+    return readFileSync(output)
+  }
+  const pair = (statement: string): Record<string, string> => ({
+    'connect.rego': connectRego,
+    'statement.rego': statement,
+  })
+  const allow = (name: string): Record<string, string> => pair(statementRego(name, 'allow'))
+  const good = new Map<string, Buffer>()
+  for (const name of ['a', 'b']) good.set(name, await build(name, allow(name), ours.own))
+  const deny = await build('foreign', pair(statementRego('foreign', 'deny')), theirs.own)
+  const broken = await build('broken', pair(statementRego('broken', 'shrug')), ours.own)
+  const third = await build('third', allow('third'), ours.own)
+  const bad = new Map([
+    ['broken', broken],
+    ['wrongly signed', deny],
+    ['half written', third.subarray(0, Math.floor(third.length / 2))],
+  ])
+  const adminTokenFile = join(directory, 'admin.token')
+  writeFileSync(adminTokenFile, adminToken)
+  return {
+    ...{ good, bad, publicKeyFile: ours.open, adminTokenFile },
+    remove: () => {
+      rmSync(directory, { recursive: true, force: true })
+    },
+  }
+}
+
+/** A bundle server that holds one bundle at a time. */
+export interface BundleServer {
+  readonly url: string
+  hold(bundle: Buffer): void
+  stop(): void
+}
+
+export async function startBundleServer(first: Buffer): Promise<BundleServer> {
+  let held = first
+  let version = 1
+  const server: Server = createServer((request, response) => {
+    const etag = `"v${version}"`
+    response.setHeader('etag', etag)
+    response.setHeader('content-type', 'application/gzip')
+    if (request.headers['if-none-match'] === etag) response.statusCode = 304
+    response.end(response.statusCode === 304 ? undefined : held)
+  })
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  return {
+    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    hold: (bundle) => {
+      held = bundle
+      version++
+    },
+    stop: () => {
+      server.closeAllConnections()
+      server.close()
+    },
+  }
+}
+
+/** What the swapping did. */
+export interface Swapping {
+  readonly activated: number
+  readonly refused: number
+  readonly seconds: number
+}
+
+/**
+ * Swaps through POST /v1/policy/reload until `until`: good ones in turn, `perMinute` of them, and a
+ * bad one before each of them. Throws where a good one is not taken or a bad one is.
+ */
+export async function swap(
+  bundles: Bundles,
+  server: BundleServer,
+  adminUrl: string,
+  options: { readonly perMinute: number; readonly seconds: number },
+): Promise<Swapping> {
+  const good = [...bundles.good]
+  const bad = [...bundles.bad]
+  const began = performance.now()
+  const elapsed = (): number => (performance.now() - began) / 1000
+  let activated = 0
+  let refused = 0
+  let active = 'a'
+  while (elapsed() < options.seconds) {
+    const [flaw, flawed] = bad[refused % bad.length] ?? ['', Buffer.alloc(0)]
+    server.hold(flawed)
+    const refusal = await reload(adminUrl)
+    if (refusal.ok || refusal.revision !== active) {
+      throw new Error(`the ${flaw} bundle was not refused as it should be: ${refusal.text}`)
+    }
+    refused++
+    // a is active when it begins.
+    const [revision, bundle] = good[(activated + 1) % good.length] ?? ['', Buffer.alloc(0)]
+    server.hold(bundle)
+    const taken = await reload(adminUrl)
+    if (!taken.ok || taken.revision !== revision) {
+      throw new Error(`revision ${revision} was not taken: ${taken.text}`)
+    }
+    active = revision
+    activated++
+    const due = (activated * 60) / options.perMinute
+    await delay(Math.max(0, due - elapsed()) * 1000)
+  }
+  return { activated, refused, seconds: elapsed() }
+}
+
+/** 200 with the revision that is active now, or 422 with the one that stays. */
+async function reload(adminUrl: string): Promise<{ ok: boolean; revision: string; text: string }> {
+  const response = await fetch(`${adminUrl}/v1/policy/reload`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json', authorization: `Bearer ${adminToken}` },
+    body: '{}',
+  })
+  const text = await response.text()
+  const { revision = '' } = JSON.parse(text) as { readonly revision?: string }
+  return { ok: response.ok, revision, text }
+}
+
+/** One run of pgbench: transactions, failures, latencies in milliseconds. */
+export interface Load {
+  readonly transactions: number
+  readonly failed: number
+  readonly p50: number
+  readonly p99: number
+  readonly output: string
+}
+
+/** pgbench -S in simple protocol through regate, each transaction logged. */
+export async function pgbench(
+  port: number,
+  user: string,
+  options: { readonly clients: number; readonly seconds: number },
+): Promise<Load> {
+  const directory = mkdtempSync(join(tmpdir(), 'regate-pgbench-'))
+  try {
+    const child = spawn(
+      'pgbench',
+      [
+        ...['-n', '-S', '-M', 'simple', '-c', String(options.clients), '-j', '2'],
+        ...['-T', String(options.seconds), '-l', '--log-prefix', join(directory, 'log')],
+        ...['-h', '127.0.0.1', '-p', String(port), '-U', user, 'postgres'],
+      ],
+      { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, PGSSLMODE: 'disable' } },
+    )
+    let output = ''
+    child.stdout.on('data', (chunk: Buffer) => (output += chunk.toString()))
+    child.stderr.on('data', (chunk: Buffer) => (output += chunk.toString()))
+    const code = await new Promise<number | null>((resolve, reject) => {
+      child.once('error', reject)
+      child.once('close', resolve)
+    })
+    const latencies = readdirSync(directory)
+      .flatMap((name) => readFileSync(join(directory, name), 'utf8').trim().split('\n'))
+      .map((line) => Number(line.split(' ')[2]) / 1000)
+      .sort((one, two) => one - two)
+    const failed = Number(/number of failed transactions: (\d+)/.exec(output)?.[1] ?? Number.NaN)
+    if (code !== 0) throw new Error(`pgbench ended with ${code}:\n${output}`)
+    const at = (part: number): number => latencies[Math.floor(latencies.length * part)] ?? 0
+    return { transactions: latencies.length, failed, p50: at(0.5), p99: at(0.99), output }
+  } finally {
+    rmSync(directory, { recursive: true, force: true })
+  }
+}
+
+/** Tables of pgbench, made at the server itself. */
+export async function preparePgbench(postgres: TestPostgres): Promise<void> {
+  const child = spawn('pgbench', ['-i', '-q', postgres.url()], { stdio: 'ignore' })
+  const code = await new Promise<number | null>((resolve, reject) => {
+    child.once('error', reject)
+    child.once('close', resolve)
+  })
+  if (code !== 0) throw new Error(`pgbench -i ended with ${code}`)
+}
+
+/** What the audit says of revisions. */
+export interface AuditedRevisions {
+  readonly statements: number
+  readonly activations: number
+  readonly refused: number
+  /** Statements by the revision that judged them. */
+  readonly byRevision: ReadonlyMap<string, number>
+  /** Records where a statement was judged by a revision that was not active there. */
+  readonly wrong: readonly string[]
+}
+
+/** Reads the chains: each record behind an activation must be judged by what was activated. */
+export function auditedRevisions(directory: string): AuditedRevisions {
+  const byRevision = new Map<string, number>()
+  const wrong: string[] = []
+  let [statements, activations, refused] = [0, 0, 0]
+  const chains = new Map<string, string>()
+  const segments = readdirSync(directory).filter((name) => name.endsWith('.ndjson'))
+  for (const name of segments.sort()) {
+    for (const line of readFileSync(join(directory, name), 'utf8').split('\n')) {
+      if (line === '') continue
+      const record = JSON.parse(line) as {
+        readonly id?: string
+        readonly type: string
+        readonly revision?: string
+        readonly decision?: {
+          readonly revision: string
+          readonly action: string
+          readonly rule: string
+        }
+      }
+      // Checkpoints have no id.
+      if (record.id === undefined) continue
+      const chain = record.id.replace(/-\d+$/, '')
+      if (record.type === 'policy_activated') {
+        activations++
+        chains.set(chain, record.revision ?? '')
+      } else if (record.type === 'statement_decided' && record.decision !== undefined) {
+        statements++
+        const { revision, action, rule } = record.decision
+        byRevision.set(revision, (byRevision.get(revision) ?? 0) + 1)
+        if (action !== 'allow') refused++
+        // The policy's own rule says which one it was, whatever the record claims.
+        if (revision !== chains.get(chain) || rule !== revision) wrong.push(line)
+      }
+    }
+  }
+  return { statements, activations, refused, byRevision, wrong }
+}
+
+/** The keys of regate.yaml that a swapping needs: OPA's bundle protocol, signed, polled by hand. */
+export function swapConfiguration(bundles: Bundles, server: BundleServer): Record<string, unknown> {
+  return {
+    policy: {
+      bundle: {
+        service: { url: server.url },
+        resource: 'bundle.tar.gz',
+        polling: { min_delay_seconds: 3_600, max_delay_seconds: 7_200 },
+        signing: { public_key: bundles.publicKeyFile, algorithm: 'ES256' },
+      },
+    },
+    admin: { port: 0, token_file: bundles.adminTokenFile },
+  }
+}
