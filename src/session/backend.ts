@@ -57,11 +57,15 @@ export class Backend {
     return false
   }
 
-  /** A piece of a frame that is passed in pieces. */
-  pass(view: FrameView): void {
-    const result = this.#state.queue.head?.result
-    if (result !== null && result !== undefined) result.bytes += view.end - view.start
-    result?.recording?.passedUnseen()
+  /** The type of frames that may pass by the chunk, whatever is in them; null where none may. */
+  get passesRun(): number | null {
+    const { head } = this.#state.queue
+    return head === null || head.own !== null || head.muted ? null : (head.result?.runs ?? null)
+  }
+
+  /** A piece of a frame that is passed in pieces, or a run of so many that `passesRun` named. */
+  pass(view: FrameView, count = 0): void {
+    this.#state.queue.head?.result?.passed(count, view.end - view.start)
     this.#state.toClient.pass(view.buffer, view.start, view.end)
   }
 

@@ -5,7 +5,7 @@
  */
 import type { Admitted, Refusal } from '../gate/gate.ts'
 import { bindPlan, CopyRewriter, ResultLimiter, type BoundPlan } from '../masking/masking.ts'
-import type { ByteWriter, Field } from '../wire/wire.ts'
+import { backendTypes, type ByteWriter, type Field } from '../wire/wire.ts'
 import type { Spend, TypeSource } from '../masking/masking.ts'
 import { ResultRecording } from './recording.ts'
 import type { SessionOptions } from './state.ts'
@@ -23,6 +23,8 @@ export class ResultStream {
   readonly recording: ResultRecording | null
   readonly #limiter: ResultLimiter | null
   #copy: CopyRewriter | null = null
+  /** What comes is CopyData, no rows. */
+  copies = false
 
   constructor(
     admitted: Admitted,
@@ -51,6 +53,19 @@ export class ResultStream {
       this.bound.kind === 'bound' &&
       this.bound.rewriter === null
     )
+  }
+
+  /** The type of frames that may pass without each being counted by itself; null for none. */
+  get runs(): number | null {
+    if (this.recording !== null || this.#copy !== null || !this.untouched) return null
+    return this.copies ? backendTypes.CopyData : backendTypes.DataRow
+  }
+
+  /** So many frames, or a piece of one (0), went to the client unseen. */
+  passed(count: number, bytes: number): void {
+    this.rowCount += count
+    this.bytes += bytes
+    this.recording?.passedUnseen()
   }
 
   /** Values of its rows are changed on their way. */
@@ -115,6 +130,7 @@ export class ResultStream {
 
   /** COPY TO STDOUT began. Null: its data passes untouched. */
   copyBegins(types: TypeSource, key: Uint8Array): void {
+    this.copies = true
     if (this.admitted.plan.kind === 'masked') {
       this.#copy = CopyRewriter.for(
         this.admitted.plan,

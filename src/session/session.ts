@@ -282,6 +282,9 @@ export class Session {
   #readUpstream(): void {
     const frames = this.#upstreamFrames
     for (;;) {
+      const run = this.#backend.passesRun
+      const count = run === null ? 0 : frames.nextRun(run)
+      if (count > 0) this.#backend.pass(frames, count)
       const found = frames.next()
       if (found === 'none') return
       if (found === 'rest') {

@@ -153,6 +153,38 @@ export class FrameReader {
   }
 
   /**
+   * Takes all whole frames of this type that come next in the chunk as one view, without a look into
+   * them: how many, 0 where the next frame is another one, or not whole, or crosses chunks. Their
+   * headers are checked as next() checks them.
+   */
+  nextRun(type: number): number {
+    if (this.#fault !== null || this.#restBytes > 0 || this.#heldStart < this.#heldEnd) return 0
+    const chunk = this.#chunk
+    const start = this.#at
+    const limit = Math.min(this.#limits?.[type] ?? this.#frameBytesMax, this.#frameBytesMax)
+    let at = start
+    let count = 0
+    while (at + headerBytes <= chunk.length && chunk[at] === type) {
+      const declaredBytes =
+        ((chunk[at + 1] as number) << 24) |
+        ((chunk[at + 2] as number) << 16) |
+        ((chunk[at + 3] as number) << 8) |
+        (chunk[at + 4] as number)
+      if (declaredBytes < 4 || declaredBytes > limit) break
+      if (declaredBytes >= chunk.length - at) break
+      at += declaredBytes + 1
+      count++
+    }
+    if (count === 0) return 0
+    this.#partial = false
+    this.#type = type
+    this.#show(chunk, start, at, true)
+    this.#at = at
+    if (at === chunk.length) this.#dropChunk()
+    return count
+  }
+
+  /**
    * After `partial`: takes what is there of the frame as a view; what is missing comes as `rest`.
    * For frames that are passed through whatever their size (rows, CopyData).
    */

@@ -57,7 +57,7 @@ describe('FrameReader', () => {
   })
 
   it('gives the same bytes when some frames are read, some taken in parts, at any pace', () => {
-    const step = fc.constantFrom('push', 'next', 'take', 'release')
+    const step = fc.constantFrom('push', 'next', 'take', 'release', 'run')
     fc.assert(
       fc.property(
         plainFrames,
@@ -70,6 +70,36 @@ describe('FrameReader', () => {
       ),
       { numRuns: 500 },
     )
+  })
+
+  it('takes a run of frames of one type as one view, and stops where next() must look', () => {
+    const reader = new FrameReader({ frameBytesMax: 100 })
+    const [row, other] = [frame('D', 'abc'), frame('C', 'x')]
+    reader.push(Buffer.concat([row, row, other, row, row.subarray(0, 6)]))
+    expect(reader.nextRun(0x44)).toBe(2)
+    expect([reader.start, reader.end, reader.type]).toEqual([0, 2 * row.length, 0x44])
+    expect(reader.nextRun(0x44)).toBe(0)
+    expect(reader.next()).toBe('frame')
+    expect(reader.nextRun(0x44)).toBe(1)
+    expect(reader.nextRun(0x44)).toBe(0)
+    expect(reader.next()).toBe('partial')
+    // The rest of a frame that crosses chunks is next()'s, whatever it begins with.
+    reader.push(Buffer.concat([row.subarray(6), row]))
+    expect(reader.nextRun(0x44)).toBe(0)
+    expect(reader.next()).toBe('frame')
+    expect(reader.nextRun(0x44)).toBe(1)
+  })
+
+  it.each([-1, 0, 3, 101, 2 ** 31 - 1])('never runs over a frame of length %i', (length) => {
+    const reader = new FrameReader({ frameBytesMax: 100 })
+    const bad = Buffer.alloc(200, 'D')
+    bad.writeInt32BE(length, 1)
+    reader.push(Buffer.concat([frame('D', 'abc'), bad]))
+    expect(reader.nextRun(0x44)).toBe(1)
+    expect(reader.nextRun(0x44)).toBe(0)
+    const found = (): unknown => [reader.next(), reader.next()]
+    expect(found).toThrow(ProxyError)
+    expect(reader.nextRun(0x44)).toBe(0)
   })
 
   it('shows frames of one chunk in that chunk, one behind the other, without copying', () => {
@@ -169,7 +199,13 @@ function pace(pieces: readonly Buffer[], steps: readonly string[]): Buffer[] {
       reader.push(Buffer.from(pieces[pushed++]!))
       partial = false
     } else if (step === 'next') next()
-    else if (step === 'release') {
+    else if (step === 'run') {
+      const first = pieces[0]?.[0] ?? 0
+      if (reader.nextRun(first) > 0) {
+        keep()
+        partial = false
+      }
+    } else if (step === 'release') {
       reader.release()
       partial = false
     } else if (step === 'take' && partial) {
