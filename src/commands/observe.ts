@@ -2,6 +2,7 @@
  * What /metrics shows of the data plane and the policy.
  */
 import { monitorEventLoopDelay, type IntervalHistogram } from 'node:perf_hooks'
+import { stages, type Statistics } from '../core/core.ts'
 import type { Metrics, PlaneObservation, PolicyKeeper } from '../control/control.ts'
 import { detectorKinds, ValueDetectors, type DetectorKind } from '../masking/masking.ts'
 import type { Server } from '../server/server.ts'
@@ -9,7 +10,8 @@ import type { Server } from '../server/server.ts'
 type Numbers = Record<string, [help: string, read: () => number]>
 
 /** Registers the numbers of a data plane; they are read when somebody asks. */
-export function watchServer(metrics: Metrics, server: Server): void {
+export function watchServer(metrics: Metrics, server: Server, name = 'main'): void {
+  watchStatistics(metrics, server.gate.statistics, name)
   watchAll(metrics, 'gauge', {
     regate_sessions: ['Sessions that are authenticated and connected.', () => server.sessionCount],
     regate_connections: ['Client connections, authenticated or not.', () => server.connectionCount],
@@ -31,9 +33,72 @@ export function watchServer(metrics: Metrics, server: Server): void {
   })
 }
 
+/** What the data plane counts of statements; `process` tells the data planes of one regate apart. */
+export function watchStatistics(metrics: Metrics, statistics: Statistics, name: string): void {
+  metrics.watch({
+    name: 'regate_statements_total',
+    help: 'Statements by their kind, what was decided and by which rule.',
+    kind: 'counter',
+    labels: ['kind', 'action', 'rule'],
+    read: () =>
+      statistics.snapshot().tallies.map(({ kind, action, rule, count }) => ({
+        labels: { kind, action, rule },
+        value: count,
+      })),
+  })
+  metrics.watch({
+    name: 'regate_process_statements_total',
+    help: 'Statements by the process that judged them.',
+    kind: 'counter',
+    labels: ['process'],
+    read: () => [
+      {
+        labels: { process: name },
+        value: statistics.snapshot().tallies.reduce((sum, { count }) => sum + count, 0),
+      },
+    ],
+  })
+  watchAll(metrics, 'counter', {
+    regate_rows_total: ['Rows that clients got.', () => statistics.rows],
+    regate_result_bytes_total: ['Bytes of those rows.', () => statistics.bytes],
+    regate_masked_rows_total: ['Rows in which a value was masked.', () => statistics.maskedRows],
+    regate_server_errors_total: [
+      'Statements that ended with an error of the server.',
+      () => statistics.serverErrors,
+    ],
+  })
+  const lookups = (hit: () => number, miss: () => number) => () => [
+    { labels: { outcome: 'hit' }, value: hit() },
+    { labels: { outcome: 'miss' }, value: miss() },
+  ]
+  metrics.watch({
+    name: 'regate_verdict_cache_lookups_total',
+    help: 'Texts whose verdict was known, and those that had to be judged.',
+    kind: 'counter',
+    read: lookups(
+      () => statistics.verdictHits,
+      () => statistics.verdictMisses,
+    ),
+  })
+  const stageNames = stages.filter((stage) => stage !== 'upstream')
+  metrics.durations('regate_stage_seconds', "Time of the gate's stages.", () => {
+    const { durations } = statistics.snapshot()
+    return stageNames.map((stage) => ({ labels: { stage }, durations: durations[stage] }))
+  })
+  metrics.durations(
+    'regate_upstream_seconds',
+    'Time from forwarding a statement to its last answer.',
+    () => [{ labels: {}, durations: statistics.upstream.snapshot() }],
+  )
+}
+
 /** Registers what is known of the active policy. */
 export function watchPolicy(metrics: Metrics, keeper: PolicyKeeper): void {
   watchAll(metrics, 'gauge', {
+    regate_policy_activated_timestamp_seconds: [
+      'When the active bundle became active, in seconds since the epoch.',
+      () => Date.parse(keeper.status.last_successful_activation ?? '') / 1000 || 0,
+    ],
     regate_policy_ok: [
       '1 while the newest bundle is the active one.',
       () => (keeper.status.code === null ? 1 : 0),

@@ -15,6 +15,7 @@ import {
   type MetricObjectWithValues,
   type MetricValue,
 } from 'prom-client'
+import { bucketStartUs, type DurationsSnapshot } from '../core/core.ts'
 
 /** The metrics of a process as plain data, for another process to show beside its own. */
 export type MetricDocument = readonly MetricObjectWithValues<MetricValue<string>>[]
@@ -28,6 +29,8 @@ export interface MetricSource {
   readonly name: string
   readonly help: string
   readonly kind: 'counter' | 'gauge'
+  /** Names of the labels; needed where `read` gives none of them yet. */
+  readonly labels?: readonly string[]
   /** One value, or one per label set. */
   read(): number | readonly { readonly labels: Record<string, string>; readonly value: number }[]
 }
@@ -55,11 +58,15 @@ export class Metrics {
   /** Adds a number that lives elsewhere and is read when metrics are asked for. */
   watch(source: MetricSource): void {
     const { name, help, kind } = source
-    const first = source.read()
+    const first = source.labels ?? source.read()
     const labelNames =
       typeof first === 'number'
         ? []
-        : [...new Set(first.flatMap(({ labels }) => Object.keys(labels)))]
+        : [
+            ...new Set(
+              first.flatMap((one) => (typeof one === 'string' ? [one] : Object.keys(one.labels))),
+            ),
+          ]
     const configuration = { name, help, labelNames, registers: [this.#registry] }
     const metric =
       kind === 'gauge'
@@ -71,6 +78,26 @@ export class Metrics {
       const list = typeof values === 'number' ? [{ labels: {}, value: values }] : values
       for (const { labels, value } of list) metric.inc(labels, value)
     }
+  }
+
+  /** Durations that are counted elsewhere in their own buckets, as a histogram in seconds. */
+  durations(
+    name: string,
+    help: string,
+    read: () => readonly {
+      readonly labels: Record<string, string>
+      readonly durations: DurationsSnapshot
+    }[],
+  ): void {
+    const type = 'histogram'
+    const get = (): Promise<object> =>
+      Promise.resolve({
+        ...{ name, help, type, aggregator: 'sum' },
+        values: read().flatMap(({ labels, durations }) => histogramOf(name, labels, durations)),
+      })
+    // A metric is what has a name and gives its values: prom-client's own classes only count.
+    const metric = { name, help, type, get, reset: () => undefined }
+    this.#registry.registerMetric(metric as unknown as Histogram)
   }
 
   /** A histogram in seconds that its owner observes. */
@@ -103,4 +130,37 @@ export class Metrics {
     >[][]
     return await AggregatorRegistry.aggregate(documents).metrics()
   }
+}
+
+/** 1 µs to 67 s, each bound four times the one before: they fall between buckets of `Durations`. */
+const boundsUs = Array.from({ length: 14 }, (_, index) => 4 ** index)
+
+interface HistogramValue {
+  readonly metricName: string
+  readonly labels: Record<string, string | number>
+  readonly value: number
+}
+
+function histogramOf(
+  name: string,
+  labels: Record<string, string>,
+  durations: DurationsSnapshot,
+): readonly HistogramValue[] {
+  const values: HistogramValue[] = []
+  let [at, seen] = [0, 0]
+  for (const bound of boundsUs) {
+    for (;;) {
+      const bucket = durations.buckets[at]
+      if (bucket === undefined || bucketStartUs(bucket[0]) >= bound) break
+      seen += bucket[1]
+      at++
+    }
+    const le = bound / 1e6
+    values.push({ metricName: `${name}_bucket`, labels: { ...labels, le }, value: seen })
+  }
+  const { count, sumUs } = durations
+  values.push({ metricName: `${name}_bucket`, labels: { ...labels, le: '+Inf' }, value: count })
+  values.push({ metricName: `${name}_sum`, labels, value: sumUs / 1e6 })
+  values.push({ metricName: `${name}_count`, labels, value: count })
+  return values
 }

@@ -108,7 +108,7 @@ export function durationsTogether(all: readonly DurationsSnapshot[]): DurationsS
 }
 
 /** The stages that are timed. */
-export const stages = ['parse', 'analysis', 'evaluation', 'audit', 'upstream', 'hold'] as const
+export const stages = ['parse', 'analysis', 'evaluation', 'audit', 'upstream'] as const
 export type Stage = (typeof stages)[number]
 
 export interface StatisticsSnapshot {
@@ -141,7 +141,6 @@ export class Statistics {
   readonly evaluation = new Durations()
   readonly audit = new Durations()
   readonly upstream = new Durations()
-  readonly hold = new Durations()
   rows = 0
   bytes = 0
   /** Rows in which at least one value was masked. */
@@ -202,7 +201,6 @@ export class Statistics {
         evaluation: this.evaluation.snapshot(),
         audit: this.audit.snapshot(),
         upstream: this.upstream.snapshot(),
-        hold: this.hold.snapshot(),
       },
       counts: {
         rows: this.rows,

@@ -210,7 +210,6 @@ function Request(props: {
 }): ComponentChildren {
   const { id, me, now, beat, changed } = props
   const loaded = useLoad<Detail>(`/v1/approvals/${encodeURIComponent(id)}`)
-  const [decided, setDecided] = useState<Detail | null>(null)
   useEffect(() => {
     if (beat > 0) loaded.again()
   }, [beat])
@@ -218,14 +217,14 @@ function Request(props: {
     'div',
     { class: 'request', 'aria-live': 'polite' },
     shown(loaded, (fresh) => {
-      const request = decided ?? fresh
+      const request = fresh
       return [
         h(Decide, {
           request,
           me,
           now,
-          onDecided: (value: Detail) => {
-            setDecided(value)
+          onDecided: () => {
+            loaded.again()
             changed()
           },
         }),
@@ -239,7 +238,7 @@ function Decide(props: {
   request: Detail
   me: Me
   now: number
-  onDecided: (value: Detail) => void
+  onDecided: () => void
 }): ComponentChildren {
   const { request, now, onDecided } = props
   const [comment, setComment] = useState('')
@@ -256,7 +255,8 @@ function Decide(props: {
     setError(null)
     try {
       const body = path === 'reject' ? { reason: text } : text === '' ? {} : { comment: text }
-      onDecided(await post<Detail>(`/v1/approvals/${encodeURIComponent(request.id)}/${path}`, body))
+      await post(`/v1/approvals/${encodeURIComponent(request.id)}/${path}`, body)
+      onDecided()
     } catch (thrown) {
       setError(thrown instanceof ApiError ? thrown : new ApiError(0, String(thrown), null))
     }

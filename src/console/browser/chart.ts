@@ -34,7 +34,6 @@ export function chart(
       lines.map(({ class: name, values }) => h('path', { class: name, d: pathOf(values, scaled) })),
     ),
     h('span', { class: 'top', 'aria-hidden': 'true' }, words(scaled)),
-    h('span', { class: 'bottom', 'aria-hidden': 'true' }, words(0)),
   )
 }
 

@@ -124,7 +124,7 @@ export function Sandbox({
           placeholder: 'SELECT …',
           onKeyDown: submitByKey,
         }),
-        'sql',
+        'statement',
       ),
       field(
         'database',
