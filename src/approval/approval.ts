@@ -10,8 +10,7 @@ export {
   revokeGrant,
   type GrantWish,
 } from './granting.ts'
-export * as grants from './grants.ts'
-export type { GrantRow, GrantState } from './grants.ts'
+export { findGrant, listGrants, type GrantRow, type GrantState } from './grants.ts'
 export { idPattern } from './ids.ts'
 export type {
   ApprovalAsk,
@@ -27,8 +26,15 @@ export type {
 } from './messages.ts'
 export type { PayloadFormat } from './payloads.ts'
 export { givenOf, obstacleOf, sayRequirements, type Reviewer, type Vote } from './people.ts'
-export * as requests from './requests.ts'
-export type { RequestDetail, RequestRow, RequestState } from './requests.ts'
+export {
+  findDetail,
+  findRequest,
+  listRequests,
+  takeNonce,
+  type RequestDetail,
+  type RequestRow,
+  type RequestState,
+} from './requests.ts'
 export { ApprovalService, DecisionError, type ApprovalOptions } from './service.ts'
 export {
   checkCallback,

@@ -9,7 +9,7 @@ import type { Sql, StoreConnection, StoreDriver, StoreEvents } from './store.ts'
 export interface PostgresStoreOptions {
   /** Without a password. */
   readonly url: string
-  /** Read for every connection, so that a rotated password is taken over. */
+  /** Read when the store is opened, and again when the server takes it no more. */
   readonly password: (() => Promise<string>) | null
 }
 
@@ -24,8 +24,7 @@ const retryMsMost = 15_000
 export function postgresStore(options: PostgresStoreOptions): StoreDriver {
   return async (events) => {
     const settings: pg.PoolConfig = {
-      connectionString: options.url,
-      ...(options.password === null ? {} : { password: options.password }),
+      connectionString: await withPassword(options),
       application_name: 'regate approvals',
       connectionTimeoutMillis: connectMsMax,
       query_timeout: statementMsMax,
@@ -44,6 +43,14 @@ export function postgresStore(options: PostgresStoreOptions): StoreDriver {
     }
     return connectionOf(pool, listener)
   }
+}
+
+/** What a URL says of the password, even nothing, goes before any other option of the driver. */
+async function withPassword({ url, password }: PostgresStoreOptions): Promise<string> {
+  if (password === null) return url
+  const parsed = new URL(url)
+  parsed.password = encodeURIComponent(await password())
+  return parsed.href
 }
 
 function connectionOf(pool: pg.Pool, listener: Listener): StoreConnection {

@@ -153,8 +153,8 @@ export class Store implements Sql {
 function isRefusal(error: unknown): boolean {
   const code = (error as { code?: unknown } | null)?.code
   if (typeof code !== 'string' || !/^[0-9A-Z]{5}$/.test(code)) return false
-  // Connection exceptions, shutdowns, a full disk, a store that became read-only.
-  return !/^(08|53|57|58|XX|25006)/.test(code)
+  // Connections, passwords, shutdowns, a full disk, a store that became read-only.
+  return !/^(08|28|53|57|58|XX|25006)/.test(code)
 }
 
 /** The fault of a store that does not answer. */

@@ -13,10 +13,13 @@ import {
   DecisionError,
   grantMsMax,
   grantStatementsMax,
-  grants,
+  findDetail,
+  findGrant,
   idPattern,
   makeGrant,
-  requests,
+  listGrants,
+  listRequests,
+  takeNonce,
   revokeGrant,
   timestampSecondsMax,
   type ApprovalService,
@@ -110,7 +113,7 @@ function readRoutes(app: FastifyInstance, { service, isUntouched }: ApprovalRout
       const filter = parsed(query, request.query)
       const wanted = statesOf(filter.state)
       if (isUntouched()) return { approvals: [], next: null }
-      const rows = await requests.listRequests(service.store, {
+      const rows = await listRequests(service.store, {
         states: wanted,
         session: filter.session ?? null,
         subject: filter.subject ?? null,
@@ -160,13 +163,13 @@ function grantRoutes(app: FastifyInstance, options: ApprovalRouteOptions): void 
       const reviewer = reviewerOf(request)
       const rows = isUntouched()
         ? []
-        : await grants.listGrants(service.store, request.query.state !== 'all')
+        : await listGrants(service.store, request.query.state !== 'all')
       return { grants: rows.map((row) => grantOf(row, reviewer)) }
     }),
   )
   app.get<{ Params: { id: string } }>('/v1/grants/:id', (request, reply) =>
     answer(reply, async () => {
-      const row = isUntouched() ? null : await grants.findGrant(service.store, request.params.id)
+      const row = isUntouched() ? null : await findGrant(service.store, request.params.id)
       if (row === null) throw new RouteError(404, `there is no grant ${request.params.id}`)
       return grantOf(row, reviewerOf(request))
     }),
@@ -230,7 +233,7 @@ function callbackRoute(
         const said = parsed(bodies.callback, jsonOf(body))
         // As long as its timestamp could still be taken, from either side of now.
         const keepMs = timestampSecondsMax * 2_000
-        if (!(await requests.takeNonce(service.store, checked.nonce, keepMs))) {
+        if (!(await takeNonce(service.store, checked.nonce, keepMs))) {
           log({ address: request.ip, approval: said.approval }, 'approval callback was replayed')
           throw new RouteError(401, 'this callback was received before')
         }
@@ -254,7 +257,7 @@ async function detail(
   id: string,
   reviewer: Reviewer | null,
 ): Promise<object> {
-  const row = idPattern.test(id) ? await requests.findDetail(service.store, id) : null
+  const row = idPattern.test(id) ? await findDetail(service.store, id) : null
   if (row === null) throw new RouteError(404, `there is no request ${id}`)
   return detailOf(row, await service.deliveries.of(id), reviewer)
 }
