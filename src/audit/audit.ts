@@ -34,3 +34,20 @@ export {
 } from './filter.ts'
 export { AuditSearch, endsOf, type Ended, type Found, type Order } from './reader.ts'
 export { verifyAudit, type Problem, type VerifyReport } from './verify.ts'
+export {
+  Shipper,
+  type AuditSink,
+  type ShippedRecord,
+  type ShipperOptions,
+  type ShipperStatus,
+} from './shipper.ts'
+export {
+  deliverHalving,
+  fileSink,
+  httpSink,
+  lineSink,
+  otlpSink,
+  postCompressed,
+  type HttpTarget,
+} from './sinks.ts'
+export { postgresSink } from './sink-postgres.ts'
