@@ -8,6 +8,7 @@
  */
 import { createHash, timingSafeEqual } from 'node:crypto'
 import { readSecret, type Configuration } from '../config/config.ts'
+import type { FastifyRequest } from 'fastify'
 import type { Person } from '../console/console.ts'
 import {
   bearerMatches,
@@ -55,21 +56,22 @@ export function adminAccess(
     return roles.length === 0 ? null : { subject, groups: of, roles }
   }
   const tokenPerson: Person = { subject: tokenSubject, name: tokenSubject, groups }
+  const authenticate = async (request: FastifyRequest): Promise<AdminCaller | null> => {
+    if (token !== null && bearerMatches(request, await readSecret(token, environment))) {
+      return callerOf(tokenPerson)
+    }
+    const bearer = /^Bearer +(\S+)$/i.exec(request.headers.authorization ?? '')?.[1]
+    if (entry === null || bearer === undefined) return null
+    const result = await verifier.verify(bearer, [entry])
+    if (result.kind === 'rejected') {
+      log('admin API: a token was refused', { reason: result.reason })
+      return null
+    }
+    const { subject, groups: of } = result.identity
+    return subject === tokenSubject ? null : callerOf({ subject, name: subject, groups: of })
+  }
   return {
-    authenticate: async (request): Promise<AdminCaller | null> => {
-      if (token !== null && bearerMatches(request, await readSecret(token, environment))) {
-        return callerOf(tokenPerson)
-      }
-      const bearer = /^Bearer +(\S+)$/i.exec(request.headers.authorization ?? '')?.[1]
-      if (entry === null || bearer === undefined) return null
-      const result = await verifier.verify(bearer, [entry])
-      if (result.kind === 'rejected') {
-        log('admin API: a token was refused', { reason: result.reason })
-        return null
-      }
-      const { subject, groups: of } = result.identity
-      return subject === tokenSubject ? null : callerOf({ subject, name: subject, groups: of })
-    },
+    authenticate: token === null && oidc === null ? null : authenticate,
     callerOf,
     byToken:
       token === null
