@@ -6,7 +6,7 @@ import { readFile, stat } from 'node:fs/promises'
 import type { ArgumentsCamelCase, Argv } from 'yargs'
 import { buildBundle } from '../control/control.ts'
 import { defaultLimits } from '../core/core.ts'
-import { planMasks, type MaskPlan } from '../masking/masking.ts'
+import { planMasks, type MaskPlan, type OutputMask } from '../masking/masking.ts'
 import {
   Policy,
   readBundle,
@@ -131,7 +131,7 @@ function inWords(explained: Explanation, text: string): string {
     'flows',
     access.flows.map((one) => `${one.from} → ${one.to} (${one.via})`),
   )
-  add('outputs', outputLines(access, plan))
+  add('outputs', outputLines(access, decision, plan))
   add('decision', decisionLines(decision, plan))
   return lines.join('\n')
 }
@@ -140,17 +140,27 @@ function cameIn(through: string | null): string {
   return through === null ? '' : `, through a ${through}`
 }
 
-/** Each output with the tree of its sources. */
-function outputLines(access: Access, plan: MaskPlan): string[] {
+/** Each output with the tree of its sources, and which of them is to blame for its mask. */
+function outputLines(access: Access, decision: StatementDecision, plan: MaskPlan): string[] {
   return access.outputs.flatMap((output) => {
     const mask = plan.kind === 'masked' ? plan.outputs[output.index] : undefined
-    const masked = mask === undefined || mask.kind === 'pass' ? '' : `  ← masked: ${mask.mask.kind}`
+    const hidden = mask === undefined || mask.kind === 'pass' ? null : mask
+    const blamed = new Set(hidden?.columns)
     const sources = output.sources.map((source, index) => {
       const branch = index === output.sources.length - 1 ? '└─' : '├─'
-      return `  ${branch} ${source.column} ${sourceWords(source)}`
+      const own = blamed.has(source.column) ? decision.masks.get(source.column) : undefined
+      const masked = own === undefined ? '' : `  ← masked: ${own.kind}`
+      return `  ${branch} ${source.column} ${sourceWords(source)}${masked}`
     })
-    return [`${output.index + 1}. ${output.name}${masked}`, ...sources]
+    return [`${output.index + 1}. ${output.name}${blame(hidden)}`, ...sources]
   })
+}
+
+function blame(mask: Exclude<OutputMask, { kind: 'pass' }> | null): string {
+  if (mask === null) return ''
+  const why = `because of ${[...new Set(mask.columns)].join(', ')}`
+  const computed = mask.kind === 'derived' ? ', which it is computed from' : ''
+  return `  ← masked: ${mask.mask.kind}, ${why}${computed}`
 }
 
 function sourceWords(source: OutputSource): string {
