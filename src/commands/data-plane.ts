@@ -26,6 +26,7 @@ import {
 import type { RowsTaken } from '../masking/masking.ts'
 import { Judge, Shadow, type Policy } from '../policy/policy.ts'
 import { ClientTls, Server, type SessionInfo } from '../server/server.ts'
+import { Holds } from '../session/session.ts'
 import { SqlParser, type Catalog } from '../sql/sql.ts'
 import { Catalogs } from './catalogs.ts'
 import { openDecisionLogs, withDecisionLogs } from './decision-sinks.ts'
@@ -114,9 +115,10 @@ export class DataPlane implements DataPlanePort {
     const server = new Server({
       ...{ host: configuration.listen.host, port: configuration.listen.port },
       ...{ authenticator, revocations, tls },
+      holds: holdsOf(configuration, control),
       tlsRequired: configuration.listen.tls?.required ?? false,
       database: (name) => catalogs.entry(name),
-      ...{ judge, parser, limits, log, clock: systemClock, holds: control.holds },
+      ...{ judge, parser, limits, log, clock: systemClock },
       audit,
       maskKey: options.maskKey,
       detectors: startDetectors(configuration.detectors, options.metrics),
@@ -246,6 +248,12 @@ export class DataPlane implements DataPlanePort {
   async metrics(): Promise<MetricDocument | null> {
     return this.#options.alone ? null : await this.#options.metrics.document()
   }
+}
+
+/** Statements wait for people through the control plane; null where nobody can be asked. */
+function holdsOf({ approvals }: Configuration, control: ControlPort): Holds | null {
+  const { waitMs, ttlMs } = approvals
+  return control.approvals === null ? null : new Holds({ port: control.approvals, waitMs, ttlMs })
 }
 
 interface Parts {
