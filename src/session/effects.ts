@@ -3,7 +3,7 @@
  * transaction. Applied when the server says so, never before.
  */
 import type { Admitted } from '../gate/gate.ts'
-import { quoteIdentifier, type SessionEffect, type SyntaxNode } from '../sql/sql.ts'
+import { quoteIdentifier, type Analysis, type SessionEffect, type SyntaxNode } from '../sql/sql.ts'
 import type { Portal, Prepared } from './registry.ts'
 import type { State } from './state.ts'
 
@@ -11,9 +11,20 @@ import type { State } from './state.ts'
 export function applyEffects(state: State, admitted: Admitted, tag: string): void {
   const { analysis } = admitted
   for (const effect of analysis.sessionEffects) apply(state, effect, tag)
-  if (analysis.changesCatalog) state.catalogChanged()
+  if (analysis.changesCatalog) {
+    state.temporaryObjects ||= makesTemporary(analysis)
+    state.catalogChanged()
+  }
   // Code that was not analysed may have made or dropped any name.
   if (analysis.kind === 'do') forgetAnalyses(state)
+}
+
+/** What only this session sees; what a function's body makes unseen stays unknown, and is refused. */
+function makesTemporary({ access }: Analysis): boolean {
+  return (
+    access.relations.some(({ schema }) => schema.startsWith('pg_temp')) ||
+    access.functions.some(({ schema }) => schema.startsWith('pg_temp'))
+  )
 }
 
 function apply(state: State, effect: SessionEffect, tag: string): void {
