@@ -23,7 +23,7 @@ import {
   TokenVerifier,
   type OidcEntry,
 } from '../identity/identity.ts'
-import type { RevocationList } from '../identity/identity.ts'
+import type { Identity, RevocationList } from '../identity/identity.ts'
 import type { Environment } from './wiring.ts'
 
 type Log = (message: string, facts: Readonly<Record<string, unknown>>) => void
@@ -49,11 +49,13 @@ export function adminAccess(
   const { token, oidc, groups } = configuration.admin
   const verifier = new TokenVerifier({ clock: systemClock, revocations, log })
   const entry = oidc === null ? null : entryOf(oidc)
-  const callerOf = ({ subject, groups: of }: Person): AdminCaller | null => {
+  const callerOf = (person: Person): AdminCaller | null => {
+    const { subject, groups: of, user = null, email = null, onBehalfOf = null } = person
     const roles = rolesOf(of, configuration.admin)
+    const caller = { subject, groups: of, user, email, onBehalfOf }
     // The token is the administrator's, whatever groups are named.
-    if (subject === tokenSubject && token !== null) return { subject, groups: of, roles: ['admin'] }
-    return roles.length === 0 ? null : { subject, groups: of, roles }
+    if (subject === tokenSubject && token !== null) return { ...caller, roles: ['admin'] }
+    return roles.length === 0 ? null : { ...caller, roles }
   }
   const tokenPerson: Person = { subject: tokenSubject, name: tokenSubject, groups }
   const authenticate = async (request: FastifyRequest): Promise<AdminCaller | null> => {
@@ -67,8 +69,8 @@ export function adminAccess(
       log('admin API: a token was refused', { reason: result.reason })
       return null
     }
-    const { subject, groups: of } = result.identity
-    return subject === tokenSubject ? null : callerOf({ subject, name: subject, groups: of })
+    const person = personOf(result.identity)
+    return person.subject === tokenSubject ? null : callerOf(person)
   }
   return {
     authenticate: token === null && oidc === null ? null : authenticate,
@@ -82,14 +84,18 @@ export function adminAccess(
       if (entry === null) return 'No identity provider is configured.'
       const result = identityOfClaims(claims, entry)
       if (result.kind === 'unusable') return `Your account cannot be used: ${result.reason}.`
-      const { subject, email, groups: of } = result.identity
-      const person = { subject, name: email ?? subject, groups: of }
+      const person = personOf(result.identity)
       if (revocations.refusesLogin(result.identity)) return 'Your access was revoked.'
-      const known = subject !== tokenSubject && callerOf(person) !== null
+      const known = person.subject !== tokenSubject && callerOf(person) !== null
       return known ? person : 'None of your groups may use this console.'
     },
     close: () => verifier.close(),
   }
+}
+
+/** With every name of theirs: nobody approves what they asked for under another. */
+function personOf({ subject, user, email, groups, on_behalf_of: onBehalfOf }: Identity): Person {
+  return { subject, name: email ?? subject, groups, user, email, onBehalfOf }
 }
 
 /** No person may be called so: the token's rights are not those of a name that an issuer gave. */

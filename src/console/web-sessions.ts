@@ -15,6 +15,10 @@ export interface Person {
   readonly subject: string
   readonly name: string
   readonly groups: readonly string[]
+  /** Other names of the same person. */
+  readonly user?: string | null
+  readonly email?: string | null
+  readonly onBehalfOf?: string | null
 }
 
 export interface WebSession {

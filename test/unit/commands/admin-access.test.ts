@@ -1,9 +1,17 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { importJWK, SignJWT } from 'jose'
 import { pino } from 'pino'
-import { adminAccess } from '../../../src/commands/admin-access.ts'
+import { adminAccess, type AdminAccess } from '../../../src/commands/admin-access.ts'
 import { startDemoProvider, type DemoProvider } from '../../../src/commands/demo/oidc-provider.ts'
 import { parseConfiguration, type Configuration } from '../../../src/config/config.ts'
-import { Health, Metrics, startAdmin, type AdminServer } from '../../../src/control/control.ts'
+import {
+  callerOf,
+  Health,
+  Metrics,
+  startAdmin,
+  type AdminCaller,
+  type AdminServer,
+} from '../../../src/control/control.ts'
 import { systemClock } from '../../../src/core/core.ts'
 import { RevocationList } from '../../../src/identity/identity.ts'
 
@@ -12,6 +20,8 @@ describe('who may use the admin API', () => {
   let provider: DemoProvider
   let admin: AdminServer
   let closeAccess: () => Promise<void>
+  let identify: AdminAccess['identify']
+  let personCaller: AdminAccess['callerOf']
   const revocations = new RevocationList(systemClock)
 
   function configuration(): Configuration {
@@ -54,7 +64,14 @@ admin:
     admin = await startAdmin({
       ...{ host: '127.0.0.1', port: 0, health: new Health(), metrics: new Metrics('0') },
       authenticate: access.authenticate,
+      routes: [
+        (app) => {
+          app.get('/whoami', (request) => callerOf(request) ?? {})
+        },
+      ],
     })
+    identify = (claims) => access.identify(claims)
+    personCaller = (person) => access.callerOf(person)
   })
   afterAll(async () => {
     await admin.close()
@@ -83,5 +100,30 @@ admin:
     expect(await ask(`${header}.${forged}.${signature}`)).toBe(401)
     const none = Buffer.from('{"alg":"none"}').toString('base64url')
     expect(await ask(`${none}.${forged}.`)).toBe(401)
+  })
+
+  test('every name of a caller is known, so that nobody decides on a request of their own', async () => {
+    const [key] = provider.keys
+    if (key === undefined) throw new Error('the provider has no key')
+    const claims = {
+      ...{ sub: 'u-17', act: { sub: 'agent-7' }, groups: ['admins'] },
+      ...{ email: 'ada@example.com', email_verified: true },
+    }
+    const token = await new SignJWT(claims)
+      .setProtectedHeader({ alg: 'ES256', kid: String(key.kid), typ: 'at+jwt' })
+      .setIssuer(provider.issuer)
+      .setAudience('regate')
+      .setIssuedAt()
+      .setExpirationTime('5m')
+      .sign(await importJWK(key, 'ES256'))
+    const response = await fetch(`${admin.url}/whoami`, {
+      headers: { authorization: `Bearer ${token}` },
+    })
+    const names = { subject: 'agent-7', onBehalfOf: 'u-17', email: 'ada@example.com' }
+    expect((await response.json()) as AdminCaller).toMatchObject(names)
+    // The same by the console's cookie.
+    const person = identify({ ...claims, exp: Math.floor(Date.now() / 1000) + 300 })
+    if (typeof person === 'string') throw new Error(person)
+    expect(personCaller(person)).toMatchObject(names)
   })
 })
