@@ -43,6 +43,8 @@ export class Asker {
   #running: Running | null = null
   #review: Review | null = null
   #drained = false
+  /** Of the audit record of a refusal: the approval that was asked for. */
+  refusedApproval: { readonly approval: string } | null = null
   /** The refusal that asking ended in, with its audit members. */
   refusal: { readonly refusal: Refusal; readonly members: string | null } | null = null
 
@@ -57,6 +59,7 @@ export class Asker {
     this.#review = null
     this.#drained = false
     this.refusal = null
+    this.refusedApproval = null
   }
 
   /** A cancel request or the end of the connection; false where nothing is held. */
@@ -154,7 +157,8 @@ export class Asker {
         ...{ bound, statements, asking, idleMsMax: review.idleMsMax },
         shape: (statements.length === 1 ? shapeOf(subject.text)?.text : null) ?? bound.text,
         review: review.facts(bound),
-        auditMembers: `${state.options.members},${asking.members}`,
+        // Members of a statement end in the open `decision` (runMembers of the gate goes on in it).
+        auditMembers: `${state.options.members},${asking.members}}`,
       },
       (notice) => {
         if (this.#hold !== hold) return
@@ -231,7 +235,7 @@ export class Asker {
   }
 
   #setRefusal(refusal: Refusal, asking: Admitted, approval: object | null): void {
-    const about = approval === null ? '' : `,"approval":${JSON.stringify(approval)}`
-    this.refusal = { refusal, members: `${asking.members}${about}` }
+    this.refusal = { refusal, members: asking.members }
+    this.refusedApproval = approval === null ? null : { approval: JSON.stringify(approval) }
   }
 }

@@ -62,6 +62,8 @@ export class Frontend {
   /** The refusal that a wait ended in, for the frame that waited. */
   #outcome: Refusal | null = null
   readonly #asker: Asker
+  /** What the frame that waited was admitted as under its approval. */
+  #underApproval: Admitted | null = null
   /** The estimate or a newer catalog was already asked for, for the frame that waited. */
   #rechecked = false
   #described = false
@@ -94,6 +96,7 @@ export class Frontend {
     if (handled === 'done') {
       this.#outcome = null
       this.#asker.reset()
+      this.#underApproval = null
       this.#rechecked = false
       this.#described = false
       this.#probes = 0
@@ -451,11 +454,15 @@ export class Frontend {
     if (judged.kind !== 'admitted') return judged
     const admitted = judged.verdict.statements[0] ?? null
     if (prepared.admitted !== admitted) {
+      // Under one approval each look at the frame judges anew; what the server said of it stays.
+      if (state.approval === null || prepared.admitted !== this.#underApproval) {
+        prepared.fields = null
+      }
       prepared.admitted = admitted
-      prepared.fields = null
       prepared.bounds.clear()
       portal.result = null
     }
+    this.#underApproval = state.approval === null ? null : admitted
     prepared.context = judged.verdict.reusable ? state.context('extended').key : ''
     return judged
   }
@@ -589,6 +596,7 @@ export class Frontend {
         runMembers(state.options.members, members, {
           decisionId: refusal.decisionId,
           refusedWith: refusal.sqlstate,
+          ...this.#asker.refusedApproval,
           cached: false,
           durationUs: 0,
         }),
@@ -607,8 +615,8 @@ export class Frontend {
   /** What the wait of this frame ended in, where that was no good. */
   #waitedInVain(text: Buffer): Judged | null {
     if (this.#outcome !== null) return this.#refused(this.#outcome, text)
-    const asked = this.#asker.refusal
-    return asked === null ? null : { kind: 'refused', ...asked }
+    const { refusal } = this.#asker
+    return refusal === null ? null : { kind: 'refused', ...refusal }
   }
 
   /** Judges a text, after everything that must be known first is known. */
