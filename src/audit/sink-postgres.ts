@@ -35,11 +35,12 @@ export function postgresSink(options: PostgresSinkOptions): AuditSink {
   let client: pg.Client | null = null
   const connected = async (): Promise<pg.Client> => {
     if (client !== null) return client
-    const password = options.password === null ? undefined : await options.password()
+    const url = new URL(options.url)
+    // In the URL, since pg takes that of the URL even where there is none.
+    if (options.password !== null) url.password = encodeURIComponent(await options.password())
     const made = new pg.Client({
-      ...{ connectionString: options.url, application_name: 'regate audit' },
+      ...{ connectionString: url.href, application_name: 'regate audit' },
       ...{ statement_timeout: statementMs, connectionTimeoutMillis: 10_000 },
-      ...(password === undefined ? {} : { password }),
     })
     made.on('error', () => {
       client = null

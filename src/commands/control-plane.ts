@@ -29,7 +29,7 @@ import type { Policy } from '../policy/policy.ts'
 import { startApprovals, type Approvals } from './approval-wiring.ts'
 import { adminAccess, type AdminAccess } from './admin-access.ts'
 import { startConsole } from './console.ts'
-import { openDecisionLogs } from './decision-sinks.ts'
+import { startSinks } from './decision-sinks.ts'
 import { watchPolicy } from './observe.ts'
 import { keeperOptions } from './policy-source.ts'
 import type { Undo } from './undo.ts'
@@ -120,6 +120,7 @@ export class ControlPlane {
     attemptFailed: () => undefined,
     rowsTaken: () => undefined,
     session: () => undefined,
+    catalogOutdated: () => undefined,
     catalogsChanged: () => {
       // Many catalogs may change together: looked at once, a moment later.
       this.#namesTimer ??= setTimeout(() => {
@@ -269,9 +270,10 @@ export class ControlPlane {
     const { configuration, environment, log, checkOnly } = this.#options
     const { policy, limits } = configuration
     const watch = checkOnly ? { watchMs: 0 } : {}
-    const sinks = checkOnly ? [] : configuration.audit.sinks
-    const statusLogs = await openDecisionLogs(sinks, environment, log)
-    for (const statusLog of statusLogs) this.#undo.push(() => statusLog.close())
+    const { metrics } = this
+    const statusLogs = checkOnly
+      ? []
+      : await startSinks({ configuration, environment, log, metrics }, this.#undo)
     let failures = 0
     const keeper = await PolicyKeeper.start({
       ...(await keeperOptions(policy, { limits, environment })),

@@ -29,7 +29,7 @@ import { ClientTls, Server, type SessionInfo } from '../server/server.ts'
 import { Holds } from '../session/session.ts'
 import { SqlParser, type Catalog } from '../sql/sql.ts'
 import { Catalogs } from './catalogs.ts'
-import { openDecisionLogs, withDecisionLogs } from './decision-sinks.ts'
+import { recordedOf } from './audit-wiring.ts'
 import { unmatchedNames } from './names.ts'
 import { PlaneObserver, startDetectors, watchServer } from './observe.ts'
 import { Sandbox } from './sandbox.ts'
@@ -95,9 +95,6 @@ export class DataPlane implements DataPlanePort {
     const { limits } = configuration
     const parser = await SqlParser.create({ limits })
     undo.push(() => parser.close())
-    const sinks = options.checkOnly ? [] : configuration.audit.sinks
-    const decisionLogs = await openDecisionLogs(sinks, environment, log)
-    for (const decisionLog of decisionLogs) undo.push(() => decisionLog.close())
     const shadow = candidateOf(options)
     const judge = new Judge({ policy: options.policy, limits, clock: systemClock, shadow })
     undo.push(() => {
@@ -105,13 +102,18 @@ export class DataPlane implements DataPlanePort {
     })
     const identity = await startIdentity(options, undo)
     const upstreams = await upstreamsOf(configuration, environment, systemClock)
-    const onChange = (database: string): void => {
-      control.catalogsChanged(database)
-    }
-    const catalogs = new Catalogs({ upstreams, limits, log, onChange })
+    const catalogs = new Catalogs({
+      ...{ upstreams, limits, log },
+      onChange: () => {
+        control.catalogsChanged()
+      },
+      onOutdated: (database) => {
+        control.catalogOutdated(database)
+      },
+    })
     undo.push(() => catalogs.stop())
     const { authenticator, revocations, tls } = identity
-    const audit = withDecisionLogs(options.audit ?? openAudit(options, undo), decisionLogs)
+    const audit = options.audit ?? openAudit(options, undo)
     const server = new Server({
       ...{ host: configuration.listen.host, port: configuration.listen.port },
       ...{ authenticator, revocations, tls },
@@ -123,13 +125,14 @@ export class DataPlane implements DataPlanePort {
       maskKey: options.maskKey,
       detectors: startDetectors(configuration.detectors, options.metrics),
       literals: configuration.audit.literals,
+      recorded: recordedOf(configuration),
       cancelElsewhere: (processId, secret) => control.cancelElsewhere(processId, secret),
       onSession: (event) => {
         control.session(event)
       },
     })
     if (!options.alone) shareRows(server, control, undo)
-    watchServer(options.metrics, server)
+    watchServer(options.metrics, server, options.name)
     return new DataPlane(options, undo, { server, judge, shadow, catalogs, identity, audit })
   }
 
@@ -277,15 +280,13 @@ function candidateOf(options: DataPlaneOptions): Shadow | null {
   })
 }
 
-const segmentBytesMax = 256 * 1024 * 1024
-const segmentMsMax = 24 * 60 * 60 * 1000
-
 /** The audit log of this process, closed with a signed checkpoint when everything else has ended. */
 function openAudit(options: DataPlaneOptions, undo: Undo): AuditLog {
   if (options.checkOnly) return noAudit
-  const { directory, fsync, retainMs } = options.configuration.audit
+  const { directory, fsync, retainMs, segmentBytes, segmentMs } = options.configuration.audit
   const log = FileAuditLog.open({
-    ...{ directory, fsync, retainMs, segmentBytesMax, segmentMsMax },
+    ...{ directory, fsync, retainMs },
+    ...{ segmentBytesMax: segmentBytes, segmentMsMax: segmentMs },
     worker: options.name,
     clock: systemClock,
     onNews: (message, error) => {

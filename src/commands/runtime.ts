@@ -161,10 +161,6 @@ function warningsOf(configuration: Configuration): readonly string[] {
     )
   }
   const { audit } = configuration
-  for (const { kind } of audit.sinks) {
-    if (kind !== 'opa') warnings.push(`audit.sinks: ${kind} is not sent to yet`)
-  }
-  if (audit.results !== 'none') warnings.push('audit.results: results are not recorded yet')
   return warnings
 }
 

@@ -97,7 +97,15 @@ export interface PolicyConfiguration {
 }
 
 export type SinkConfiguration =
-  ({ readonly kind: 'http' | 'opa' } & ServiceConfiguration) | { readonly kind: 'stdout' }
+  | ({ readonly kind: 'http' | 'otlp' | 'opa' } & ServiceConfiguration)
+  | { readonly kind: 'file' | 'opa_file'; readonly path: string }
+  | {
+      readonly kind: 'postgres'
+      readonly url: string
+      readonly table: string
+      readonly password: SecretSource | null
+    }
+  | { readonly kind: 'stdout' }
 
 export interface Configuration {
   /** The file this came from. */
@@ -137,6 +145,8 @@ export interface Configuration {
     readonly directory: string
     readonly fsync: 'batch' | 'always'
     readonly retainMs: number
+    readonly segmentBytes: number
+    readonly segmentMs: number
     readonly literals: 'keep' | 'redact'
     readonly results: 'none' | 'masked'
     readonly sinks: readonly SinkConfiguration[]
@@ -204,9 +214,9 @@ export function configurationOf(
       ...document.audit,
       directory: at(document.audit.directory),
       retainMs: durationMs(document.audit.retain),
-      sinks: document.audit.sinks.map((sink) =>
-        sink.kind === 'stdout' ? sink : { kind: sink.kind, ...serviceOf(sink, at) },
-      ),
+      segmentBytes: sizeBytes(document.audit.segment_bytes),
+      segmentMs: durationMs(document.audit.segment_time),
+      sinks: document.audit.sinks.map((sink) => sinkOf(sink, at)),
     },
     admin: adminOf(document.admin, at),
     logLevel: document.log.level,
@@ -385,7 +395,7 @@ function oidcEntryOf(
   }
 }
 
-type ServiceDocument = Extract<Document['audit']['sinks'][number], { url: string }>
+type ServiceDocument = Extract<Document['audit']['sinks'][number], { headers: unknown }>
 
 function serviceOf(service: Omit<ServiceDocument, 'kind'>, at: Resolve): ServiceConfiguration {
   return {
@@ -395,6 +405,22 @@ function serviceOf(service: Omit<ServiceDocument, 'kind'>, at: Resolve): Service
     ca: orNull(service.ca, at),
     cert: orNull(service.cert, at),
     key: orNull(service.key, at),
+  }
+}
+
+function sinkOf(sink: Document['audit']['sinks'][number], at: Resolve): SinkConfiguration {
+  switch (sink.kind) {
+    case 'stdout':
+      return sink
+    case 'file':
+    case 'opa_file':
+      return { kind: sink.kind, path: at(sink.path) }
+    case 'postgres': {
+      const { kind, url, table } = sink
+      return { kind, url, table, password: secretSource(sink, 'password', at) }
+    }
+    default:
+      return { kind: sink.kind, ...serviceOf(sink, at) }
   }
 }
 

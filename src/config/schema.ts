@@ -255,8 +255,35 @@ const sink = z.discriminatedUnion('kind', [
     ...tokenService,
   }),
   z.strictObject({
-    kind: z.literal('opa').describe("OPA's decision-log format"),
+    kind: z
+      .literal('otlp')
+      .describe('OpenTelemetry logs: OTLP over HTTP, JSON; `url` ends in /v1/logs'),
     ...tokenService,
+  }),
+  z.strictObject({
+    kind: z.literal('opa').describe("OPA's decision-log format, by POST to `url`/logs"),
+    ...tokenService,
+  }),
+  z.strictObject({
+    kind: z.literal('opa_file').describe("OPA's decision-log format, a file of JSON lines"),
+    path: path('the file; opened anew for each batch'),
+  }),
+  z.strictObject({
+    kind: z.literal('postgres').describe('a table of a PostgreSQL, by COPY'),
+    url: z
+      .string()
+      .regex(/^postgres(ql)?:\/\/([^\s:@/]+@)?[^\s@]+$/)
+      .describe('postgres://user@host:port/database, without a password'),
+    table: z
+      .string()
+      .regex(/^[a-z_][a-z0-9_]*(\.[a-z_][a-z0-9_]*)?$/)
+      .describe('table, made when it is missing')
+      .default('regate_audit'),
+    ...secretKeys('password', 'its password'),
+  }),
+  z.strictObject({
+    kind: z.literal('file').describe('one JSON object a line'),
+    path: path('the file; opened anew for each batch'),
   }),
   z.strictObject({ kind: z.literal('stdout').describe('one JSON object a line') }),
 ])
@@ -268,6 +295,12 @@ const audit = z.strictObject({
     .describe('always: a statement waits until its record is on disk; batch: until it is written')
     .default('batch'),
   retain: duration('how long segments are kept').default('90d'),
+  segment_bytes: z
+    .string()
+    .regex(sizePattern)
+    .describe('a segment is sealed at this size')
+    .default('256MB'),
+  segment_time: duration('and at this age').default('1d'),
   literals: z.enum(['keep', 'redact']).describe('constants in recorded text').default('keep'),
   results: z.enum(['none', 'masked']).describe('whether results are recorded').default('none'),
   sinks: z.array(sink).describe('where records are sent as well').default([]),
@@ -362,6 +395,7 @@ export const configurationSchema = z.strictObject({
     .default({ adapter: 'console', wait: '30s', ttl: '15m', store: 'embedded' }),
   audit: audit.describe('the record of every statement').default({
     ...{ directory: 'regate-data/audit', fsync: 'batch', retain: '90d' },
+    ...{ segment_bytes: '256MB', segment_time: '1d' },
     ...{ literals: 'keep', results: 'none', sinks: [] },
   }),
   admin: admin

@@ -3,7 +3,7 @@ import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { gunzipSync } from 'node:zlib'
 import { afterEach, expect, it } from 'vitest'
-import { systemClock } from '../../src/core/core.ts'
+import type { ShippedRecord } from '../../src/audit/audit.ts'
 import { DecisionLog } from '../../src/control/decision-log.ts'
 
 interface Received {
@@ -48,8 +48,8 @@ async function service(): Promise<{ url: string; received: Received[]; answer: {
   }
 }
 
-function logTo(url: string, over: object = {}): DecisionLog {
-  const log = new DecisionLog({
+function logTo(url: string): DecisionLog {
+  const log = new DecisionLog('opa-test', {
     service: {
       url,
       headers: {},
@@ -60,25 +60,27 @@ function logTo(url: string, over: object = {}): DecisionLog {
     },
     labels: { app: 'regate' },
     bundleName: 'regate',
-    clock: systemClock,
-    intervalMs: 60_000,
-    ...over,
   })
   closing.push(() => log.close())
   return log
 }
 
-const members = (id: string, text = 'SELECT 1'): string =>
-  `"session":"s","database":"shop","client_address":"127.0.0.1","identity":{"user":"ada"},` +
-  `"statement":{"text":${JSON.stringify(text)}},"decision":{"action":"allow","revision":"r1","decision_id":"${id}","duration_us":12},"access":{}`
+function shipped(id: string, type = 'statement_decided'): ShippedRecord {
+  const record = {
+    ...{ id: `w1-${id}`, time: '2026-01-02T03:04:05.678Z', type, session: 's', database: 'shop' },
+    ...{ client_address: '127.0.0.1', identity: { user: 'ada' }, statement: { text: 'SELECT 1' } },
+    decision: { action: 'allow', revision: 'r1', decision_id: id, duration_us: 12 },
+    access: {},
+  }
+  return { record, line: JSON.stringify(record) }
+}
+
+const { signal } = new AbortController()
 
 it('uploads decisions as OPA does: a gzipped array of events', async () => {
   const { url, received } = await service()
   const log = logTo(url)
-  log.offer('statement_decided', members('d1'))
-  log.offer('statement_ended', '"decision":{"decision_id":"d1"}')
-  log.offer('statement_decided', members('d2'))
-  await log.flush()
+  await log.deliver([shipped('d1'), shipped('d1', 'statement_ended'), shipped('d2')], signal)
   expect(received).toHaveLength(1)
   expect(received[0]).toMatchObject({ path: '/logs', authorization: 'Bearer t' })
   expect(received[0]?.body).toMatchObject([
@@ -90,45 +92,28 @@ it('uploads decisions as OPA does: a gzipped array of events', async () => {
       input: { statement: { text: 'SELECT 1' }, identity: { user: 'ada' } },
       result: { action: 'allow' },
       requested_by: '127.0.0.1',
+      timestamp: '2026-01-02T03:04:05.678Z',
       metrics: { timer_rego_query_eval_ns: 12_000 },
       masked: [],
     },
     { decision_id: 'd2' },
   ])
-  expect(log.counts).toEqual({ sent: 2, dropped: 0, waiting: 0 })
 })
 
-it('keeps what could not be delivered, in order, and sends it later', async () => {
+it('rejects what the service did not take, so that it is sent again', async () => {
   const { url, received, answer } = await service()
   const log = logTo(url)
   answer.code = 503
-  log.offer('statement_decided', members('d1'))
-  await log.flush()
-  log.offer('statement_decided', members('d2'))
-  expect(log.counts).toEqual({ sent: 0, dropped: 0, waiting: 2 })
+  await expect(log.deliver([shipped('d1')], signal)).rejects.toThrow(/answered 503/)
   answer.code = 200
-  await log.flush()
-  expect(received[0]?.body).toMatchObject([{ decision_id: 'd1' }, { decision_id: 'd2' }])
+  await log.deliver([shipped('d1')], signal)
+  expect(received).toHaveLength(1)
 })
 
-it('is bounded: the oldest are dropped and counted', async () => {
-  const { url } = await service()
-  const log = logTo(url, { bufferBytesMax: 5_000 })
-  for (let index = 0; index < 100; index++)
-    log.offer('statement_decided', members(`d${String(index)}`))
-  const { waiting, dropped } = log.counts
-  expect(waiting + dropped).toBe(100)
-  expect(waiting).toBeLessThan(15)
-})
-
-it('splits uploads', async () => {
+it('sends nothing where nothing was decided', async () => {
   const { url, received } = await service()
-  const log = logTo(url, { uploadBytesMax: 2_000 })
-  for (let index = 0; index < 20; index++)
-    log.offer('statement_decided', members(`d${String(index)}`))
-  await log.flush()
-  expect(received.length).toBeGreaterThan(3)
-  expect(received.flatMap(({ body }) => body as unknown[])).toHaveLength(20)
+  await logTo(url).deliver([shipped('d1', 'session_started')], signal)
+  expect(received).toEqual([])
 })
 
 it('reports the status of the bundle', async () => {
