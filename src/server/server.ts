@@ -11,7 +11,7 @@ import { Gate, sessionMembers } from '../gate/gate.ts'
 import type { Authenticator, Identity, RevocationList } from '../identity/identity.ts'
 import { RowBudgets, type ValueDetectors } from '../masking/masking.ts'
 import type { ConnectDecision, IdentityDocument, Judge } from '../policy/policy.ts'
-import type { CatalogPort, HoldPort } from '../session/session.ts'
+import { TurnEnd, type CatalogPort, type HoldPort } from '../session/session.ts'
 import type { SqlParser } from '../sql/sql.ts'
 import {
   connectUpstream,
@@ -127,6 +127,7 @@ const checkMs = 1_000
 export class Server {
   readonly gate: Gate
   readonly #options: ServerOptions
+  readonly #turnEnd: TurnEnd
   readonly #net: NetServer
   readonly #running = new Map<string, Running>()
   readonly #connections = new Set<Socket>()
@@ -151,6 +152,10 @@ export class Server {
           'a statement could not be judged',
         )
       },
+    })
+    this.#turnEnd = new TurnEnd({
+      ...{ audit: options.audit, clock, durations: this.gate.statistics.audit },
+      schedule: setImmediate,
     })
     this.#net = createServer({ noDelay: true, pauseOnConnect: true }, (socket) => {
       void this.#accept(socket)
@@ -509,6 +514,7 @@ export class Server {
           id,
           gate: this.gate,
           audit,
+          turnEnd: this.#turnEnd,
           limits,
           clock,
           catalog,

@@ -214,13 +214,13 @@ export class Frontend {
     view: FrameView,
   ): Handled {
     const state = this.#state
-    const { audit, clock, members, newDecisionId, gate } = state.options
+    const { clock, members, newDecisionId, gate } = state.options
     const decisionId = newDecisionId()
     entry.decisionId = decisionId
     entry.sentUs = clock.monotonicUs()
     let copyCount = 0
     for (const [index, admitted] of entry.statements.entries()) {
-      audit.append(
+      state.record(
         'statement_decided',
         runMembers(members, admitted.members, {
           decisionId: index === 0 ? decisionId : `${decisionId}.${index}`,
@@ -591,7 +591,7 @@ export class Frontend {
     entry.refusal = refusal
     if (members !== null) {
       if (refusal.tally !== undefined) refusal.tally.count++
-      state.options.audit.append(
+      state.record(
         'statement_decided',
         runMembers(state.options.members, members, {
           decisionId: refusal.decisionId,

@@ -9,6 +9,7 @@ import type { IdentityDocument } from '../policy/policy.ts'
 import type { Catalog } from '../sql/sql.ts'
 import type { HoldPort } from './hold.ts'
 import type { RecordingLimits } from './recording.ts'
+import type { TurnEnd } from './turn-end.ts'
 
 /** The catalog of the session's database, kept fresh by somebody else. */
 export interface CatalogPort {
@@ -32,6 +33,8 @@ export interface SessionOptions {
   readonly id: string
   readonly gate: Gate
   readonly audit: AuditLog
+  /** Of all sessions that share the audit log. */
+  readonly turnEnd: TurnEnd
   readonly limits: Limits
   readonly clock: Clock
   readonly catalog: CatalogPort

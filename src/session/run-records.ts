@@ -17,7 +17,7 @@ export function recordEnd(
 ): void {
   const { decisionId, index, result } = head
   if (decisionId === null || head.current === null) return
-  const { audit, clock, id, gate } = state.options
+  const { clock, id, gate } = state.options
   const durationUs = Math.round(clock.monotonicUs() - head.sentUs)
   const rowCount = result?.rowCount ?? 0
   const bytes = result?.bytes ?? 0
@@ -26,7 +26,7 @@ export function recordEnd(
     gate.statistics.ended(durationUs, rowCount, bytes, masks, sqlstate !== null)
   }
   head.span?.end(tag, rowCount, sqlstate)
-  audit.append(
+  state.recordBehind(
     'statement_ended',
     endMembers(id, {
       decisionId: index === 0 ? decisionId : `${decisionId}.${index}`,

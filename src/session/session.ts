@@ -21,9 +21,11 @@ import type { Expected } from './expected.ts'
 import { Frontend } from './frontend.ts'
 import { recordLost } from './run-records.ts'
 import { reservedPrefix, substituteParse, substituteQuery } from './refusal.ts'
+import type { Committed } from './turn-end.ts'
 import { State, type SessionOptions, type Wait } from './state.ts'
 import { TerminateWatch } from './terminate-watch.ts'
 
+export { TurnEnd } from './turn-end.ts'
 export type { CatalogPort, SessionOptions, Wait } from './state.ts'
 export { Holds, type Hold, type HoldOutcome, type HoldPort, type HoldRequest } from './hold.ts'
 
@@ -59,6 +61,8 @@ export class Session {
   /** A frame that waits to be handled again. */
   #frameWaits = false
   #ended = false
+  /** What goes upstream waits for the end of the event loop's turn, and what comes later behind it. */
+  #joined = false
   /** Statements whose records are not durable yet. */
   readonly #unsent = new Set<Expected>()
 
@@ -148,6 +152,7 @@ export class Session {
   clientClosed(): void {
     this.#frontend.withdraw('disconnect')
     this.#ended = true
+    this.#state.appendRecords()
     for (const { entry } of this.#state.toUpstream.marks) this.#unsent.add(entry)
     recordLost(this.#state, this.#unsent)
   }
@@ -216,7 +221,7 @@ export class Session {
       this.#frameWaits = false
       const handled = this.#frontend.handle(frames.type, frames)
       if (handled === 'terminate') {
-        this.#flush()
+        this.#write()
         this.#ended = true
         this.#output.terminated()
         return
@@ -314,33 +319,57 @@ export class Session {
 
   /** Ends a turn: the audit takes the records, then both sides get their bytes. */
   #flush(): void {
-    const { toUpstream, toClient } = this.#state
-    if (toUpstream.bytes > 0) {
-      const durable = this.#commit()
-      if (durable !== null) {
-        this.#writeWhen(durable)
-        return
-      }
-      this.#output.toUpstream(toUpstream.take())
+    if (this.#joined) return
+    const { toUpstream, options } = this.#state
+    if (toUpstream.marks.length === 0) {
+      this.#write()
+      return
     }
-    const segments = toClient.take()
-    if (segments.length > 0) this.#output.toClient(segments)
+    this.#joined = true
+    options.turnEnd.join(this.#member)
   }
 
-  /** Null when the records are taken; a promise when they will be. */
-  #commit(): Promise<void> | null {
-    const { toUpstream, options } = this.#state
-    const { clock, gate } = options
-    const startedUs = clock.monotonicUs()
-    try {
-      const durable = options.audit.commit()
-      gate.statistics.audit.observe(clock.monotonicUs() - startedUs)
-      return durable ?? null
-    } catch (error) {
+  /** Without waiting for the end of the event loop's turn. */
+  #write(): void {
+    this.#joined = false
+    this.#state.appendRecords()
+    if (this.#state.toUpstream.bytes > 0) this.#send(this.#state.options.turnEnd.commit())
+    else this.#sendToClient()
+  }
+
+  readonly #member = {
+    appendRecords: (): void => {
+      this.#state.appendRecords()
+    },
+    committed: (outcome: Committed): void => {
+      if (!this.#joined || this.#ended) return
+      this.#joined = false
+      try {
+        this.#send(outcome)
+      } catch (error) {
+        this.#fail(error)
+      }
+    },
+  }
+
+  #send(outcome: Committed): void {
+    const { toUpstream } = this.#state
+    if (outcome.kind === 'taken' && outcome.durable !== null) {
+      this.#writeWhen(outcome.durable)
+      return
+    }
+    if (outcome.kind === 'failed') {
+      const { error } = outcome
       if (!(error instanceof ProxyError)) throw error
       toUpstream.replaceMarked(({ entry }) => this.#refuseUnrecorded(entry, error))
-      return null
     }
+    this.#output.toUpstream(toUpstream.take())
+    this.#sendToClient()
+  }
+
+  #sendToClient(): void {
+    const segments = this.#state.toClient.take()
+    if (segments.length > 0) this.#output.toClient(segments)
   }
 
   #refuseUnrecorded(entry: Parameters<typeof refusalOf>[0], error: ProxyError): Buffer {

@@ -2,6 +2,7 @@
  * What both directions of a session share: the expected replies, the names the server knows, the
  * facts, the bytes to send. Owned by Session; frontend.ts and backend.ts work on it.
  */
+import type { RecordMembers } from '../audit/audit.ts'
 import { ProxyError } from '../core/core.ts'
 import type { Admitted, JudgeContext, Refusal } from '../gate/gate.ts'
 import type {
@@ -223,6 +224,27 @@ export class State {
         estimate: this.estimate,
       }),
     }
+  }
+
+  /** Records of this turn, in order. */
+  #records: { readonly type: string; readonly members: RecordMembers }[] = []
+
+  /** Takes a record that is appended with the others of the turn, when they are committed. */
+  record(type: string, members: RecordMembers): void {
+    this.#records.push({ type, members })
+  }
+
+  /** Takes a record that nothing waits for, behind those of the turn. */
+  recordBehind(type: string, members: RecordMembers): void {
+    if (this.#records.length > 0) this.record(type, members)
+    else this.options.audit.append(type, members)
+  }
+
+  /** Gives the audit the records of the turn: to be committed before anything else happens. */
+  appendRecords(): void {
+    if (this.#records.length === 0) return
+    for (const { type, members } of this.#records) this.options.audit.append(type, members)
+    this.#records = []
   }
 
   /** A refusal of regate's own making. */
