@@ -110,14 +110,16 @@ function Person({ me }: { me: Me }): ComponentChildren {
   )
 }
 
+/** The path that is shown; a change of the query alone shows the page anew too. */
 function usePath(): string {
-  const [path, setPath] = useState(location.pathname)
+  const read = (): string => location.pathname + location.search
+  const [address, setAddress] = useState(read())
   useEffect(() => {
-    const change = (): void => setPath(location.pathname)
+    const change = (): void => setAddress(read())
     addEventListener('popstate', change)
     return () => removeEventListener('popstate', change)
   }, [])
-  return path
+  return address.split('?')[0] ?? '/'
 }
 
 const root = document.getElementById('app')
