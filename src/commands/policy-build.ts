@@ -1,9 +1,11 @@
 /** `regate policy build`: a directory of Rego to a bundle that regate loads without OPA. */
-import { rename, writeFile } from 'node:fs/promises'
+import { rename, stat, writeFile } from 'node:fs/promises'
+import { resolve } from 'node:path'
 import type { ArgumentsCamelCase, Argv } from 'yargs'
 import { buildBundle } from '../control/control.ts'
 import { defaultLimits } from '../core/core.ts'
 import { Policy, readManifest, unpackBundle, readBundleFiles } from '../policy/policy.ts'
+import { CommandFailure } from './failure.ts'
 import { directoryOf, opaFor, withOpa, type OpaArguments } from './policy-opa.ts'
 
 interface BuildArguments extends OpaArguments {
@@ -53,7 +55,7 @@ export const policyBuildCommand = {
       args['sign-key'] === undefined
         ? undefined
         : {
-            key: args['sign-key'],
+            key: await signingKey(args['sign-key'], args['sign-alg']),
             algorithm: args['sign-alg'],
             scope: args.scope,
             keyId: args['key-id'],
@@ -76,6 +78,21 @@ export const policyBuildCommand = {
         `${signing === undefined ? '' : `, signed with ${signing.algorithm}`}\n`,
     )
   },
+}
+
+/**
+ * OPA runs in the policies' directory, so a key's path is made absolute. Where there is no such file OPA
+ * would take the name itself for the key; only the secret of HS* may be given so.
+ */
+async function signingKey(key: string, algorithm: string): Promise<string> {
+  const path = resolve(key)
+  const found = await stat(path).catch(() => null)
+  if (found?.isFile() === true) return path
+  if (/^HS\d+$/.test(algorithm)) return key
+  throw new CommandFailure(`--sign-key: ${path} is not a file`, {
+    hint: 'name the PEM file with the private key: openssl genrsa -out private.pem 2048',
+    misuse: true,
+  })
 }
 
 /** Loads what was built exactly as `regate serve` would, so that a bad bundle never leaves the desk. */

@@ -9,9 +9,10 @@ import { defaultLimits } from '../core/core.ts'
 import { planMasks, type MaskPlan, type OutputMask } from '../masking/masking.ts'
 import {
   Policy,
-  readBundle,
+  readBundleFiles,
   type StatementDecision,
   type StatementFacts,
+  unpackBundle,
 } from '../policy/policy.ts'
 import type { Access, OutputSource } from '../sql/sql.ts'
 import { CommandFailure } from './failure.ts'
@@ -65,7 +66,10 @@ function explain(facts: StatementFacts, decision: StatementDecision): Explanatio
   return { kind: analysis.kind, access: analysis.access, decision, plan }
 }
 
-/** A policy of a directory or a bundle, loaded as `regate serve` does. */
+/**
+ * A policy of a directory or a bundle, loaded as `regate serve` does, but for signatures: what is only
+ * looked at on the desk is not trusted with anything, and the key may be elsewhere.
+ */
 export async function policyFrom(path: string, args: OpaArguments): Promise<Policy> {
   const found = await stat(path).catch(() => {
     throw new CommandFailure(`${path} is not there`, {
@@ -81,7 +85,9 @@ export async function policyFrom(path: string, args: OpaArguments): Promise<Poli
       })
     : await readFile(path)
   const options = { limits: defaultLimits, name: 'policy', signing: null, nowMs: Date.now() }
-  return await Policy.load(await readBundle(packed, options), { limits: defaultLimits })
+  const files = new Map(await unpackBundle(packed, defaultLimits))
+  files.delete('.signatures.json')
+  return await Policy.load(await readBundleFiles(files, options), { limits: defaultLimits })
 }
 
 function asJson(_key: string, value: unknown): unknown {

@@ -26,7 +26,7 @@ export const policyInitCommand = {
     const files = await initPolicies(args.dir)
     process.stdout.write(
       `${args.dir}: ${String(files)} files. Next:\n` +
-        `  regate catalog dump --url postgres://…/yourdb -o ${join(args.dir, 'regate/examples/shop.catalog.json')}\n` +
+        `  regate catalog dump --url postgres://…/yourdb -o ${join(args.dir, 'regate/examples/mine.catalog.json')}\n` +
         `  edit ${join(args.dir, 'data.json')}: which columns are classified, which groups there are\n` +
         `  regate policy test ${args.dir}\n` +
         `  regate policy build ${args.dir} -o bundle.tar.gz\n`,
