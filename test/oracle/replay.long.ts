@@ -8,7 +8,8 @@
  *
  * Every statement is analysed before it runs; SELECTs go through the oracle, inside whatever
  * transaction the suite has open. Counts how many of the statements that the server then accepts
- * have a complete analysis.
+ * have a complete analysis, and compares those of hand-checked.json with what a person found right.
+ * `--sample 200 --seed 1` writes such a list, to be read statement by statement, to standard output.
  */
 import { existsSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -30,6 +31,7 @@ import {
   reloadCatalog,
   type LoadedCatalog,
 } from '../../src/upstream/upstream.ts'
+import { HandChecked } from './hand-checked.ts'
 import { analysisTools, compareQuery, Tally } from './oracle.ts'
 import { startSuiteServer, suiteFolder, suiteScript, suiteVariables } from './suite-server.ts'
 import { scheduleTests, scriptStatements } from './suite.ts'
@@ -40,6 +42,8 @@ const { values } = parseArgs({
     suite: { type: 'string' },
     only: { type: 'string' },
     failures: { type: 'string' },
+    sample: { type: 'string' },
+    seed: { type: 'string', default: '1' },
   },
 })
 const server = values.url === undefined ? await startSuiteServer(values.suite, false) : null
@@ -47,6 +51,7 @@ const suite = server?.suite ?? suiteFolder(values.suite)
 const url = server?.url ?? values.url ?? ''
 
 const tally = new Tally()
+const checked = new HandChecked()
 let statements = 0
 let accepted = 0
 let complete = 0
@@ -58,6 +63,7 @@ const reasons = new Map<string, number>()
 
 /** One connection, as psql has one for each test. */
 class Replay {
+  readonly #test: string
   readonly #client: pg.Client
   readonly #observer: pg.Client
   readonly #parser: SqlParser
@@ -69,7 +75,14 @@ class Replay {
   readonly #prepared = new Map<string, SyntaxNode>()
   readonly #cursors = new Map<string, OpenCursor>()
 
-  constructor(client: pg.Client, observer: pg.Client, parser: SqlParser, base: LoadedCatalog) {
+  constructor(
+    test: string,
+    client: pg.Client,
+    observer: pg.Client,
+    parser: SqlParser,
+    base: LoadedCatalog,
+  ) {
+    this.#test = test
     this.#client = client
     this.#observer = observer
     this.#parser = parser
@@ -133,7 +146,10 @@ class Replay {
       // The error comes before the ReadyForQuery that tells the state of the transaction.
       await this.#client.query('')
     }
-    if (analysis !== null && ok) count(text, analysis)
+    if (analysis !== null && ok) {
+      count(text, analysis)
+      checked.add(this.#test, text, analysis)
+    }
     const reads = analysis?.kind === 'select' && !analysis.changesCatalog
     if (!reads) await this.#after(analysis, ok)
   }
@@ -229,7 +245,7 @@ async function main(directory: string): Promise<void> {
     if (!existsSync(file) || (only !== undefined && !only.includes(test))) continue
     base = await reloadCatalog(catalogQuery(observer), base)
     const client = await connect()
-    const replay = new Replay(client, observer, parser, base)
+    const replay = new Replay(test, client, observer, parser, base)
     await replay.begin()
     try {
       for (const text of scriptStatements(suiteScript(directory, test), variables)) {
@@ -255,7 +271,14 @@ function report(): void {
     `${statements} statements, ${accepted} accepted by the server and neither DO, CALL nor dynamic ` +
       `(${dynamic} are): complete ${complete} (${share} %); exceptions: ${exceptions.length}`,
   ]
+  if (values.sample !== undefined) {
+    const sample = checked.sample(Number(values.sample), Number(values.seed))
+    process.stdout.write(`${JSON.stringify(sample, null, 1)}\n`)
+    return
+  }
+  lines.push(checked.summary())
   process.stdout.write(`${lines.join('\n')}\n`)
+  if (checked.wrong.length > 0) process.exitCode = 1
   if (values.failures === undefined) return
   lines.push('\n## exceptions', ...exceptions, '\n## fewer columns than the server')
   for (const { text, names } of tally.missing) lines.push(`-- ${names.join(' | ')}\n${text}\n`)
