@@ -4,18 +4,22 @@
  */
 import type { Logger } from 'pino'
 import { ProxyError, type Limits } from '../core/core.ts'
-import type { DatabaseEntry } from '../server/server.ts'
-import type { CatalogPort } from '../session/session.ts'
+import type { DatabaseEntry, OpenCatalog } from '../server/server.ts'
 import type { Catalog } from '../sql/sql.ts'
 import { CatalogStore, connectCatalog, type CatalogConnection } from '../upstream/upstream.ts'
 import { upstreamFor, type Upstream } from './wiring.ts'
+
+/** How long the catalog of a database that only clients name is kept without sessions. */
+const idleMs = 60_000
 
 export interface CatalogsOptions {
   readonly upstreams: ReadonlyMap<string, Upstream>
   readonly limits: Limits
   readonly log: Logger
   /** A catalog was read and is another one than before. */
-  readonly onChange: (database: string) => void
+  readonly onChange: () => void
+  /** A session here has committed DDL. */
+  readonly onOutdated: (database: string) => void
 }
 
 export class Catalogs {
@@ -29,6 +33,11 @@ export class Catalogs {
       const store = new CatalogStore({
         connect: (database) => this.#connect(upstream, database),
         pollMs: upstream.catalogPollMs,
+        // Databases that the configuration names are known from the start on.
+        idleMs: upstream.name === '*' ? idleMs : 0,
+        onOutdated: (database) => {
+          options.onOutdated(database)
+        },
         onError: (database, error) => {
           options.log.warn(
             { database, err: error },
@@ -37,7 +46,7 @@ export class Catalogs {
         },
         onChange: (database, _catalog, reason) => {
           options.log.debug({ database, reason }, 'catalog: read')
-          options.onChange(database)
+          options.onChange()
         },
       })
       this.#stores.set(upstream.name, store)
@@ -51,8 +60,8 @@ export class Catalogs {
     return { ...upstream, catalog: (database) => this.open(database) }
   }
 
-  /** The database's catalog, as new as this call. */
-  async open(database: string): Promise<CatalogPort> {
+  /** The database's catalog, as new as this call, until it is released. */
+  async open(database: string): Promise<OpenCatalog> {
     const upstream = upstreamFor(this.#options.upstreams, database)
     const store = upstream === null ? undefined : this.#stores.get(upstream.name)
     if (store === undefined) {
@@ -63,7 +72,7 @@ export class Catalogs {
     return await store.open(database)
   }
 
-  /** Looks whether a catalog that is open has changed: somebody says so. */
+  /** DDL was committed elsewhere: a catalog of this name is read again. */
   async look(database: string): Promise<void> {
     await Promise.all([...this.#stores.values()].map((store) => store.look(database)))
   }
@@ -82,7 +91,8 @@ export class Catalogs {
     await Promise.all(
       names.map(async (database) => {
         try {
-          await this.open(database)
+          const catalog = await this.open(database)
+          catalog.release()
         } catch (error) {
           failed.push({ database, error })
         }

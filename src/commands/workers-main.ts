@@ -7,6 +7,7 @@
  */
 import cluster from 'node:cluster'
 import { pino, type Logger } from 'pino'
+import type { ApprovalPort } from '../approval/approval.ts'
 import {
   bundleOf,
   Channel,
@@ -125,7 +126,7 @@ class WorkerProcess {
         plane().countRows(taken)
         return null
       },
-      catalogChanged: (database) => {
+      catalogOutdated: (database) => {
         plane().lookAtCatalog(database)
         return null
       },
@@ -152,7 +153,7 @@ class WorkerProcess {
     const plane = await DataPlane.start(
       {
         ...{ configuration, environment: process.env, log: this.#log, name },
-        ...{ policy, candidate, maskKey, control: this.#control() },
+        ...{ policy, candidate, maskKey, control: this.#control(start.mayAsk) },
         ...{ metrics: new Metrics(packageVersion(), name), alone: false },
         ...{ checkOnly: false, audit: null },
       },
@@ -162,7 +163,7 @@ class WorkerProcess {
     plane.countRows(start.rows)
     this.#running = { plane, limits }
     // Clients may come before every catalog was read: their sessions wait for theirs.
-    void plane.warm().then(() => this.#channel.tell('catalogsChanged', ''))
+    void plane.warm().then(() => this.#channel.tell('catalogsChanged', null))
     return await plane.listen()
   }
 
@@ -176,15 +177,18 @@ class WorkerProcess {
   }
 
   /** The control plane behind the channel. */
-  #control(): ControlPort {
+  #control(mayAsk: boolean): ControlPort {
     const channel = this.#channel
     return {
-      approvals: null,
+      approvals: mayAsk ? this.#approvals() : null,
       cancelElsewhere: async (processId, secret) => {
         await channel.call('cancelElsewhere', { processId, secret }, callMsMax)
       },
-      catalogsChanged: (database) => {
-        channel.tell('catalogsChanged', database)
+      catalogsChanged: () => {
+        channel.tell('catalogsChanged', null)
+      },
+      catalogOutdated: (database) => {
+        channel.tell('catalogOutdated', database)
       },
       attemptFailed: (source, user) => {
         channel.tell('attemptFailed', { source, user })
@@ -198,6 +202,21 @@ class WorkerProcess {
           const { id, database, processId, secret } = event
           channel.tell('sessionStarted', { id, database, processId, secret })
         }
+      },
+    }
+  }
+
+  /** Answers may take as long as people do: these calls have no time limit of their own. */
+  #approvals(): ApprovalPort {
+    const channel = this.#channel
+    return {
+      ask: (ask) => channel.call('approvalAsk', ask, 0),
+      next: (holdId) => channel.call('approvalNext', holdId, 0),
+      withdraw: async (holdId, reason) => {
+        await channel.call('approvalWithdraw', { holdId, reason }, 0)
+      },
+      voided: async (holdId, approval, why) => {
+        await channel.call('approvalVoided', { holdId, approval, why }, 0)
       },
     }
   }

@@ -14,6 +14,7 @@ import type { Configuration } from '../config/config.ts'
 import {
   policyDocument,
   workerProtocol,
+  WorkerApprovals,
   type DataPlanePort,
   type Handlers,
   type PrimaryMethods,
@@ -61,6 +62,7 @@ export class WorkerPool {
   /** Names whose last start failed: another process may still have their audit chain. */
   readonly #shunned = new Set<string>()
   readonly #rows = new RowBudgets()
+  readonly #approvals = new WeakMap<RemoteWorker, WorkerApprovals>()
   #configuration: Configuration
   #rolling: Promise<void> | null = null
   #stopping = false
@@ -211,6 +213,7 @@ export class WorkerPool {
           candidate: control.candidate === null ? null : policyDocument(control.candidate),
           revocations: [...control.revocations.list()],
           rows: [...this.#rows.all(systemClock.nowMs())],
+          mayAsk: control.port.approvals !== null,
         },
         limits.workerStartMsMax,
       )
@@ -256,20 +259,29 @@ export class WorkerPool {
   #handlers(asker: RemoteWorker): ReturnType<WorkerEvents['handlers']> {
     const others = (): readonly RemoteWorker[] =>
       [...this.#workers].filter((worker) => worker !== asker)
+    const approvals = new WorkerApprovals(this.#options.control.port.approvals)
+    this.#approvals.set(asker, approvals)
     const handlers: Omit<Handlers<PrimaryMethods>, 'sessionStarted' | 'sessionEnded' | 'hello'> = {
       cancelElsewhere: async ({ processId, secret }) => {
         await Promise.all(others().map((worker) => worker.cancel(processId, secret)))
         return null
       },
-      catalogsChanged: (database) => {
-        this.#options.control.port.catalogsChanged(database)
-        if (database !== '') for (const worker of others()) worker.tell('catalogChanged', database)
+      catalogsChanged: () => {
+        this.#options.control.port.catalogsChanged()
+        return null
+      },
+      catalogOutdated: (database) => {
+        for (const worker of others()) worker.tell('catalogOutdated', database)
         return null
       },
       attemptFailed: (attempt) => {
         for (const worker of others()) worker.tell('attemptFailed', attempt)
         return null
       },
+      approvalAsk: (ask) => approvals.ask(ask),
+      approvalNext: (holdId) => approvals.next(holdId),
+      approvalWithdraw: ({ holdId, reason }) => approvals.withdraw(holdId, reason),
+      approvalVoided: ({ holdId, approval, why }) => approvals.voided(holdId, approval, why),
       rowsTaken: (taken) => {
         for (const rows of taken) this.#rows.count(rows, systemClock.nowMs())
         for (const worker of others()) worker.tell('rowsTaken', taken)
@@ -282,6 +294,7 @@ export class WorkerPool {
   #ended(worker: RemoteWorker, how: string): void {
     const { log } = this.#options
     this.#workers.delete(worker)
+    void this.#approvals.get(worker)?.ended()
     const left = [...worker.knownSessions.values()]
     const slot = this.#slots.find((one) => one.worker === worker)
     if (slot === undefined) {

@@ -50,8 +50,10 @@ export interface ControlPort {
   readonly approvals: ApprovalPort | null
   /** A cancel request for no session of this data plane. */
   cancelElsewhere(processId: number, secret: Buffer): Promise<void>
-  /** A catalog has changed, and with it what `report` says of names; '' for several. */
-  catalogsChanged(database: string): void
+  /** Catalogs have changed, and with them what `report` says of names. */
+  catalogsChanged(): void
+  /** A session has committed DDL in this database: what others know of it is old. */
+  catalogOutdated(database: string): void
   /** A login failed: the limits are those of all data planes together. */
   attemptFailed(source: string, user: string): void
   /** Rows were taken from budgets, which are those of all data planes together. */

@@ -8,6 +8,7 @@ import type { Configuration } from '../config/config.ts'
 import type { Policy, PolicyBundle } from '../policy/policy.ts'
 import type { PlaneObservation } from './observe.ts'
 import { trySchema, type TryAnswer } from './sandbox.ts'
+import { approvalMethods } from './workers-approvals.ts'
 
 /** Grows with every change that an older primary or worker would not understand. */
 export const workerProtocol = 1
@@ -162,6 +163,8 @@ export const workerMethods = {
       maskKey: bytes,
       revocations: z.array(revocationSchema),
       rows: rowsSchema,
+      /** Whether there is anybody to ask for approvals. */
+      mayAsk: z.boolean(),
     }),
     result: z.strictObject({ host: z.string(), port: z.number().int() }),
   },
@@ -186,8 +189,8 @@ export const workerMethods = {
   attemptFailed: { params: attemptSchema, result: nothing },
   /** Rows that other workers took from budgets. */
   rowsTaken: { params: rowsSchema, result: nothing },
-  /** Another worker's catalog of this database has changed. */
-  catalogChanged: { params: z.string(), result: nothing },
+  /** A session of another worker has committed DDL in this database. */
+  catalogOutdated: { params: z.string(), result: nothing },
   /** No new clients; answers when the sessions are over, which their clients decide up to `msMax`. */
   retire: { params: z.strictObject({ msMax: z.number().nonnegative() }), result: nothing },
   /** Ends what is left and the process. */
@@ -199,7 +202,8 @@ export const primaryMethods = {
   /** First: who speaks. */
   hello: { params: z.strictObject({ protocol: z.number(), version: z.string() }), result: nothing },
   cancelElsewhere: { params: cancelSchema, result: nothing },
-  catalogsChanged: { params: z.string(), result: nothing },
+  catalogsChanged: { params: nothing, result: nothing },
+  catalogOutdated: { params: z.string(), result: nothing },
   attemptFailed: { params: attemptSchema, result: nothing },
   rowsTaken: { params: rowsSchema, result: nothing },
   sessionStarted: {
@@ -213,6 +217,7 @@ export const primaryMethods = {
     result: nothing,
   },
   sessionEnded: { params: z.string(), result: nothing },
+  ...approvalMethods,
 } as const
 
 export type WorkerMethods = typeof workerMethods

@@ -42,7 +42,12 @@ export interface DatabaseEntry {
   readonly roles: ReadonlyMap<string, UpstreamRole>
   readonly allowUnsupported: boolean
   /** The catalog of the database, loaded: a session begins when it is there. */
-  catalog(database: string): Promise<CatalogPort>
+  catalog(database: string): Promise<OpenCatalog>
+}
+
+/** A catalog that a session uses until it releases it. */
+export interface OpenCatalog extends CatalogPort {
+  release(): void
 }
 
 export interface ServerLog {
@@ -384,6 +389,7 @@ export class Server {
   async #begin(client: AcceptedClient): Promise<void> {
     const { log } = this.#options
     let connection: UpstreamConnection | null = null
+    let opened: Promise<OpenCatalog> | null = null
     try {
       const { entry, decision, role, roleName } = this.#connectDecision(client)
       const target = entry.target(client.startup.database)
@@ -400,6 +406,7 @@ export class Server {
       client.socket.once('close', onGone)
       const catalog = entry.catalog(client.startup.database)
       catalog.catch(() => undefined)
+      opened = catalog
       connection = await connectUpstream({
         ...{ target, role, parameters, limits, signal: gone.signal },
         protocolMinor: client.startup.protocolMinor,
@@ -409,6 +416,12 @@ export class Server {
       this.#run(client, connection, await catalog, decision, roleName, role, target)
     } catch (error) {
       connection?.socket.destroy()
+      opened?.then(
+        (catalog) => {
+          catalog.release()
+        },
+        () => undefined,
+      )
       const fault =
         error instanceof ProxyError
           ? error
@@ -472,7 +485,7 @@ export class Server {
   #run(
     client: AcceptedClient,
     connection: UpstreamConnection,
-    catalog: CatalogPort,
+    catalog: OpenCatalog,
     decision: ConnectDecision,
     roleName: string,
     role: UpstreamRole,
@@ -537,6 +550,7 @@ export class Server {
         },
       },
       onEnd: (why, error) => {
+        catalog.release()
         if (this.#running.delete(id)) this.#options.onSession?.({ kind: 'ended', id })
         audit.append('session_ended', `${members},"reason":${JSON.stringify(why)}`)
         if (error !== null && !(error instanceof ProxyError))

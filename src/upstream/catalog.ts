@@ -31,13 +31,22 @@ export interface CatalogStoreOptions {
   readonly pollMs: number
   /** After this long everything is read again instead of what changed. */
   readonly fullMs?: number
-  /** How long a database without sessions keeps its connection and catalog. */
+  /** How long a database without sessions keeps its catalog; 0 is for good. */
   readonly idleMs?: number
+  /** How long a database without sessions keeps its connection, which DROP DATABASE waits for. */
+  readonly restMs?: number
+  /** DDL was committed in the database; others that have its catalog should know. */
+  onOutdated?(database: string): void
   onError?(database: string, error: unknown): void
   /** The catalog became another one: caches over the old one can go. */
   onChange?(database: string, catalog: Catalog, reason: string): void
 }
 
+/**
+ * The server's own DROP DATABASE and CREATE DATABASE … TEMPLATE wait 5 s for others to leave
+ * (CountOtherDBBackends in procarray.c): well below that.
+ */
+const restMsDefault = 2_000
 /** The newest read is not older than this: `recheck` says null. */
 const momentMs = 100
 
@@ -72,7 +81,7 @@ export class CatalogStore {
     return this.#databases.get(database)?.peek() ?? null
   }
 
-  /** Looks now whether the database's catalog has changed, where one is open. */
+  /** DDL was committed elsewhere: the catalog is read again, where one is in use. */
   async look(database: string): Promise<void> {
     await this.#databases.get(database)?.look()
   }
@@ -108,6 +117,7 @@ export class DatabaseCatalog {
   #next: Promise<void> | null = null
   #pollTimer: NodeJS.Timeout | null = null
   #idleTimer: NodeJS.Timeout | null = null
+  #restTimer: NodeJS.Timeout | null = null
 
   constructor(database: string, options: CatalogStoreOptions, forget: () => void) {
     this.database = database
@@ -134,6 +144,7 @@ export class DatabaseCatalog {
   /** Somebody committed DDL. */
   outdate(): void {
     this.#outdated = true
+    this.#options.onOutdated?.(this.database)
   }
 
   /** Counts the catalogs: another number is another catalog. */
@@ -143,20 +154,37 @@ export class DatabaseCatalog {
 
   retain(): void {
     this.#users += 1
-    if (this.#idleTimer !== null) clearTimeout(this.#idleTimer)
+    for (const timer of [this.#idleTimer, this.#restTimer]) {
+      if (timer !== null) clearTimeout(timer)
+    }
     this.#idleTimer = null
+    this.#restTimer = null
   }
 
+  /** One user less. Without any the connection is closed soon, and the catalog forgotten later. */
   release(): void {
     this.#users -= 1
     if (this.#users > 0 || this.#stopped) return
-    this.#idleTimer = setTimeout(() => void this.stop(), this.#options.idleMs ?? 60_000)
+    const { idleMs = 60_000, restMs = restMsDefault } = this.#options
+    this.#restTimer = setTimeout(() => void this.#rest(), restMs)
+    this.#restTimer.unref()
+    if (idleMs === 0) return
+    this.#idleTimer = setTimeout(() => void this.stop(), idleMs)
     this.#idleTimer.unref()
+  }
+
+  /** Nobody uses the database: no connection, no poll. The next `ready` looks and polls again. */
+  async #rest(): Promise<void> {
+    if (this.#pollTimer !== null) clearTimeout(this.#pollTimer)
+    this.#pollTimer = null
+    await this.#turn.catch(() => undefined)
+    if (this.#users === 0) await this.#disconnect()
   }
 
   /** Resolves when a catalog is there that was the server's at some moment after the call. */
   async ready(): Promise<void> {
     if (this.#loaded === null) await this.refresh('first use')
+    else if (this.#outdated) await this.refresh('changed while nobody used it')
     else await this.recheck()
     this.#schedulePoll()
   }
@@ -188,9 +216,10 @@ export class DatabaseCatalog {
     return persistently(() => this.#check())
   }
 
-  /** Resolves when the catalog was looked at after the call, and read again if it had changed. */
-  look(): Promise<void> {
-    return persistently(() => this.#check())
+  /** DDL was committed elsewhere: resolves when it was read, at once where nobody uses the catalog. */
+  async look(): Promise<void> {
+    this.#outdated = true
+    if (this.#users > 0) await this.refresh('changed elsewhere')
   }
 
   /**
@@ -209,6 +238,7 @@ export class DatabaseCatalog {
     this.#stopped = true
     if (this.#pollTimer !== null) clearTimeout(this.#pollTimer)
     if (this.#idleTimer !== null) clearTimeout(this.#idleTimer)
+    if (this.#restTimer !== null) clearTimeout(this.#restTimer)
     this.#forget()
     await this.#running?.catch(() => undefined)
     await this.#disconnect()
@@ -216,6 +246,7 @@ export class DatabaseCatalog {
 
   #schedulePoll(): void {
     if (this.#stopped || this.#pollTimer !== null || this.#options.pollMs <= 0) return
+    if (this.#users === 0) return
     this.#pollTimer = setTimeout(() => {
       this.#pollTimer = null
       void this.#check()

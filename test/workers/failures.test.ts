@@ -1,5 +1,5 @@
 /** What a worker, or the primary, takes with it when it ends: its own and nothing else. */
-import { afterAll, beforeAll, expect, it } from 'vitest'
+import { afterAll, beforeAll, expect, it, vi } from 'vitest'
 import { execute, startPostgres, type TestPostgres } from '../support/postgres.ts'
 import type { ProxyChild } from '../support/proxy.ts'
 import {
@@ -13,6 +13,9 @@ import {
   until,
   workersOf,
 } from './support.ts'
+
+// Processes are started and ended: that takes its time on a loaded machine.
+vi.setConfig({ testTimeout: 180_000, hookTimeout: 180_000 })
 
 let postgres: TestPostgres
 let proxy: ProxyChild

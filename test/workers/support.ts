@@ -27,7 +27,7 @@ export async function serveWorkers(
     ...more,
     configuration: {
       workers: 2,
-      admin: { port: 0, token_env: 'TEST_WORKERS_ADMIN_TOKEN' },
+      admin: { port: 0, token_env: 'TEST_WORKERS_ADMIN_TOKEN', groups: ['admins'] },
       ...configuration,
     },
   })

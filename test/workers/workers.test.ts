@@ -1,7 +1,7 @@
 /** Two worker processes behind one port are one regate: what one is told, both know. */
 import { readdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { afterAll, beforeAll, expect, it } from 'vitest'
+import { afterAll, beforeAll, expect, it, vi } from 'vitest'
 import { execute, startPostgres, type TestPostgres } from '../support/postgres.ts'
 import type { ProxyChild } from '../support/proxy.ts'
 import {
@@ -17,11 +17,18 @@ import {
   workersOf,
 } from './support.ts'
 
+// Processes are started and ended: that takes its time on a loaded machine.
+vi.setConfig({ testTimeout: 180_000, hookTimeout: 180_000 })
+
 let postgres: TestPostgres
 let proxy: ProxyChild
 const rights = { read: ['*'], write: ['*'], ddl: 'allow', effects: { '*': 'allow' } }
 const dataOf = (agents: object): object => ({
-  regate: { columns: {}, groups: { agents, admins: rights } },
+  regate: {
+    columns: {},
+    groups: { agents, admins: rights },
+    approvals: { groups: ['admins'], quorum: 1, wait: '10m', ttl: '15m' },
+  },
 })
 const url = (user: string): string => proxy.url('postgres', user, `${user}-password`)
 
@@ -163,5 +170,44 @@ it('hears of a table that a session of the other worker has made', async () => {
       })
     }
   }
+  await endAll(clients)
+})
+
+it('holds statements of both for people, and withdraws what a dead worker waited for', async () => {
+  interface Shown {
+    readonly id: string
+    readonly state: string
+  }
+  const approvals = async (): Promise<readonly Shown[]> => {
+    const { body } = await admin(proxy, 'GET', '/v1/approvals?state=pending')
+    return (body as { readonly approvals: readonly Shown[] }).approvals
+  }
+  const clients = await clientsOnAll(proxy, url('ann'))
+  const updates = clients.map((client, index) => {
+    return failureOf(client.query(`UPDATE swap SET id = ${index}`))
+  })
+  await until('all are held', async () => (await approvals()).length === clients.length)
+  for (const { id } of await approvals()) {
+    const { status, text } = await admin(proxy, 'POST', `/v1/approvals/${id}/approve`)
+    expect([status, text]).toEqual([200, expect.any(String)])
+  }
+  expect(await Promise.all(updates)).toEqual(clients.map(() => 'none'))
+
+  const left = clients.map((client, index) => {
+    return failureOf(client.query(`UPDATE swap SET id = ${index} + 100`))
+  })
+  await until('all are held again', async () => (await approvals()).length === clients.length)
+  const [victim] = (await workersOf(proxy)).filter(({ sessions }) => sessions > 0)
+  process.kill(victim?.pid ?? 0, 'SIGKILL')
+  const lost = victim?.sessions ?? 0
+  await until('those of the dead worker are withdrawn', async () => {
+    return (await approvals()).length === clients.length - lost
+  })
+  for (const { id } of await approvals()) {
+    expect((await admin(proxy, 'POST', `/v1/approvals/${id}/approve`)).status).toBe(200)
+  }
+  expect((await Promise.all(left)).filter((failure) => failure === 'none')).toHaveLength(
+    clients.length - lost,
+  )
   await endAll(clients)
 })
