@@ -15,7 +15,7 @@ class Visitor {
 
   async go(
     path: string,
-    init: RequestInit & { headers?: Record<string, string> } = {},
+    init: Omit<RequestInit, 'headers'> & { headers?: Record<string, string> } = {},
   ): Promise<Response> {
     const headers: Record<string, string> = { ...init.headers }
     if (this.#cookies.size > 0) {

@@ -166,6 +166,8 @@ policy:
   data: [data.json]
 masking: { key_env: DEMO_MASK_KEY }
 audit: { directory: audit }
+# Time enough to go and look for who approves.
+approvals: { wait: 5m }
 admin:
   host: 127.0.0.1
   port: ${adminPort}
