@@ -236,6 +236,21 @@ describe('a client that waits', () => {
     })
   })
 
+  test('bytes of a binary integer that look like a text are not shown as one', async () => {
+    await withClient(async (client) => {
+      const text = 'INSERT INTO hits VALUES ($1) RETURNING n'
+      // A Buffer is sent in binary: four ASCII digits, and an int4 of 808464439.
+      const running = failure(client.query(text, [Buffer.from('0007')]))
+      const { id } = await pending(text)
+      const { body } = await api('GET', `/v1/approvals/${id}`)
+      expect(body['parameters']).toEqual([
+        { format: 'binary', value: Buffer.from('0007').toString('base64') },
+      ])
+      await api('POST', `/v1/approvals/${id}/reject`, { reason: 'which row?' })
+      expect((await running).code).toBe('42501')
+    })
+  })
+
   test('its masks stay on', async () => {
     await withClient(async (client) => {
       const text = 'UPDATE people SET name = name WHERE id = 1 RETURNING id, ssn'
@@ -391,6 +406,32 @@ describe('what has changed makes it void', () => {
       expect(await counted('ran', "what = 'schema'")).toBe(0)
       expect((await client.query('SELECT 1 AS one')).rows).toEqual([{ one: 1 }])
     })
+  })
+
+  test('what reads a setting of its session is approved for its own wait only', async () => {
+    const text = "INSERT INTO ran (what) VALUES (current_setting('application_name'))"
+    const attempt = (tenant: string): Promise<pg.DatabaseError> =>
+      withClient(async (client) => {
+        await client.query(`SET application_name TO '${tenant}'`)
+        return await failure(client.query(text))
+      }, 'hasty')
+    const error = await attempt('mine')
+    expect(error.message).toBe('the approval has expired')
+    const [asked] = (await open('all')).filter(({ statement }) => statement.text === text)
+    const { status } = await api('POST', `/v1/approvals/${asked?.id ?? ''}/approve`, {})
+    expect(status).toBe(409)
+    await attempt('theirs')
+    expect(await counted('ran', "what IN ('mine', 'theirs')")).toBe(0)
+  })
+
+  test('a large statement makes no large list', async () => {
+    const text = `INSERT INTO ran (what) VALUES ${"('x'), ".repeat(40_000)}('y')`
+    await withClient((client) => failure(client.query(text)), 'hasty')
+    const listed = JSON.stringify((await api('GET', '/v1/approvals')).body)
+    expect(listed).toContain(text.slice(0, 1_000))
+    expect(listed.length).toBeLessThan(100_000)
+    for (const { id } of await open())
+      await api('POST', `/v1/approvals/${id}/reject`, { reason: 'x' })
   })
 
   test('a name of the session is approved for its own wait only', async () => {
