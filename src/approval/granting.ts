@@ -6,7 +6,7 @@
 import * as store from './grants.ts'
 import type { GrantRow } from './grants.ts'
 import { newId } from './ids.ts'
-import { isMet, obstacleOf, type Reviewer } from './people.ts'
+import { isAsked, isMet, obstacleOf, type Reviewer } from './people.ts'
 import { findRequest } from './requests.ts'
 import { DecisionError, voteOf, type ApprovalService } from './service.ts'
 
@@ -95,13 +95,16 @@ export async function revokeGrant(
   id: string,
   reviewer: Reviewer,
   via: string,
+  isOperator = false,
 ): Promise<GrantRow> {
-  const grant = await store.revokeGrant(service.store, id, reviewer.subject)
-  if (grant === null) {
-    const known = await store.findGrant(service.store, id)
-    if (known === null) throw new DecisionError('missing', `there is no grant ${id}`)
-    throw new DecisionError('conflict', 'the grant is revoked already')
+  const known = await store.findGrant(service.store, id)
+  if (known === null) throw new DecisionError('missing', `there is no grant ${id}`)
+  if (!isOperator && !isAsked(reviewer, known.requirements)) {
+    const message = 'only who may approve what it covers, and an administrator, may revoke a grant'
+    throw new DecisionError('forbidden', message)
   }
+  const grant = await store.revokeGrant(service.store, id, reviewer.subject)
+  if (grant === null) throw new DecisionError('conflict', 'the grant is revoked already')
   await record(service, 'grant_revoked', grant, reviewer, via)
   return grant
 }

@@ -93,7 +93,7 @@ function slackText(text: string): string {
 /** Slack's Block Kit. A statement cannot end its own code block: backticks are taken apart. */
 function slackPayload(event: ApprovalEvent): object {
   const { title, facts, text } = lines(event)
-  const code = slackText(text).replaceAll('```', '`\u200b`\u200b`')
+  const code = slackText(text).replace(/`(?=`)/g, '`\u200b')
   const list = facts.map(([name, value]) => `*${name}:* ${slackText(value)}`).join('\n')
   const button = {
     type: 'actions',

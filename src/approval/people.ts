@@ -57,6 +57,18 @@ export function isMet(requirements: readonly Requirement[], votes: readonly Vote
   )
 }
 
+/** Somebody of this reviewer's groups is asked. */
+export function isAsked(reviewer: Reviewer, requirements: readonly Requirement[]): boolean {
+  return requirements.some(({ groups }) => shares(reviewer.groups, groups))
+}
+
+/** The same people are asked, in the same numbers. */
+export function asksTheSame(some: readonly Requirement[], others: readonly Requirement[]): boolean {
+  const said = (list: readonly Requirement[]): string =>
+    JSON.stringify(list.map(({ groups, quorum }) => [[...groups].sort(), quorum]))
+  return said(some) === said(others)
+}
+
 /** Why this reviewer may not decide, with what kind of error it is; null where they may. */
 export function obstacleOf(
   reviewer: Reviewer,
@@ -69,7 +81,7 @@ export function obstacleOf(
   if (shares(names, requesterNames(requester))) {
     return { kind: 'forbidden', message: 'nobody decides on a request of their own' }
   }
-  if (!requirements.some(({ groups }) => shares(reviewer.groups, groups))) {
+  if (!isAsked(reviewer, requirements)) {
     const groups = [...new Set(requirements.flatMap((requirement) => requirement.groups))]
     return { kind: 'forbidden', message: `only members of ${groups.join(', ')} may decide` }
   }

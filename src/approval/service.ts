@@ -22,7 +22,14 @@ import type {
   HoldEvent,
   WithdrawReason,
 } from './messages.ts'
-import { isMet, obstacleOf, reviewerNames, type Reviewer, type Vote } from './people.ts'
+import {
+  asksTheSame,
+  isMet,
+  obstacleOf,
+  reviewerNames,
+  type Reviewer,
+  type Vote,
+} from './people.ts'
 import * as requests from './requests.ts'
 import type { RequestRow } from './requests.ts'
 import { Store, type StoreDriver } from './store.ts'
@@ -84,6 +91,7 @@ export class ApprovalService implements ApprovalPort {
   readonly #holds = new Map<string, Hold>()
   readonly #byRequest = new Map<string, Hold>()
   #timer: NodeJS.Timeout | null = null
+  #asking = 0
   #closing = false
   #purgedAtMs = 0
   /** For metrics. */
@@ -132,12 +140,17 @@ export class ApprovalService implements ApprovalPort {
 
   async ask(ask: ApprovalAsk): Promise<HoldEvent> {
     if (this.#closing) return refused('restart', null, {})
-    if (this.#holds.size >= this.#options.limits.holdCountMax) return refused('too_many', null, {})
+    // Those that are on their way count too: a burst is not let in before the first is held.
+    const { holdCountMax } = this.#options.limits
+    if (this.#holds.size + this.#asking >= holdCountMax) return refused('too_many', null, {})
     this.counts.asked++
+    this.#asking++
     try {
       return await this.#ask(ask)
     } catch (error) {
       return this.#unavailable(error)
+    } finally {
+      this.#asking--
     }
   }
 
@@ -244,13 +257,18 @@ export class ApprovalService implements ApprovalPort {
     let attached: RequestRow | null = null
     for (const open of await requests.openFor(this.store, ask.binding)) {
       if (open.state === 'approved') {
+        // By the hour, the estimate or the address a policy may ask for more people than before.
+        if (!isMet(ask.requirements, open.votes)) continue
         const taken = await requests.consume(this.store, open.id, ask.binding, ask.holdId)
         if (taken !== null) return await this.#give(taken, ask)
       } else if (open.state === 'rejected') {
         if (await requests.setTold(this.store, open.id)) {
           return refused('rejected', open.id, { why: open.outcome ?? '' })
         }
-      } else if (await requests.attach(this.store, open.id, ask.holdId, this.#instance)) {
+      } else if (
+        asksTheSame(ask.requirements, open.requirements) &&
+        (await requests.attach(this.store, open.id, ask.holdId, this.#instance))
+      ) {
         attached = open
         break
       }

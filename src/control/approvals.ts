@@ -200,7 +200,9 @@ function grantRoutes(app: FastifyInstance, options: ApprovalRouteOptions): void 
   app.delete<{ Params: { id: string } }>('/v1/grants/:id', (request, reply) =>
     answer(reply, async () => {
       const reviewer = knownReviewer(request)
-      const row = await revokeGrant(service, request.params.id, reviewer, 'api')
+      const roles = callerOf(request)?.roles
+      const isOperator = roles === undefined || roles.includes('admin')
+      const row = await revokeGrant(service, request.params.id, reviewer, 'api', isOperator)
       log({ grant: row.id, by: reviewer.subject }, 'grant revoked')
       return grantOf(row, reviewer)
     }),

@@ -31,7 +31,12 @@ interface Running {
   readonly approval: GivenApproval
   readonly bound: Bound
   readonly hold: Hold
+  /** Given back: the portal asks anew. */
+  isVoid: boolean
 }
+
+/** Functions whose answer is another in each session: what it set, what it drew. */
+const sessionFunctions: ReadonlySet<string> = new Set(['current_setting', 'currval', 'lastval'])
 
 /** Statements that are meant by a name that only this session knows. */
 const nameUses = ['"ExecuteStmt"', '"FetchStmt"', '"CurrentOfExpr"']
@@ -75,7 +80,7 @@ export class Asker {
     const { holds, gate } = state.options
     const { asking } = verdict
     const running = subject.portal === null ? undefined : this.#portals.get(subject.portal)
-    if (running !== undefined && state.approval === null) return this.#goOn(running)
+    if (running?.isVoid === false && state.approval === null) return this.#goOn(running)
     if (holds === null || state.approval !== null || state.transaction === 'failed') {
       if (state.approval !== null) this.giveBack('the policy asks again')
       const refusal = gate.refuseApproval(asking, state.approval !== null)
@@ -134,6 +139,7 @@ export class Asker {
   giveBack(why: string): void {
     const running = this.#running
     if (running === null) return
+    running.isVoid = true
     running.hold.void(running.approval, why)
   }
 
@@ -175,7 +181,7 @@ export class Asker {
         this.#setRefusal(refusal, asking, outcome.approval)
         return
       }
-      const running = { approval: outcome.approval, bound, hold }
+      const running = { approval: outcome.approval, bound, hold, isVoid: false }
       if (subject.portal !== null) this.#portals.set(subject.portal, running)
       this.#use(running)
     })
@@ -210,7 +216,11 @@ export class Asker {
     return statements.every(
       ({ statement, analysis }) =>
         !nameUses.some((tag) => statement.astJson.includes(tag)) &&
-        !analysis.sessionEffects.some(({ kind }) => kind === 'execute' || kind === 'fetch'),
+        !analysis.sessionEffects.some(({ kind }) => kind === 'execute' || kind === 'fetch') &&
+        !analysis.access.settings.some(({ action }) => action === 'show') &&
+        !analysis.access.functions.some(
+          ({ schema, name }) => schema === 'pg_catalog' && sessionFunctions.has(name),
+        ),
     )
   }
 

@@ -5,7 +5,7 @@
  * Invariant: `approved` reaches the session only once for an approval, and an approval that comes
  * when nobody waits any more is given back as void.
  */
-import { randomUUID } from 'node:crypto'
+import { createHash, randomUUID } from 'node:crypto'
 import {
   bindingOf,
   sayDuration,
@@ -17,6 +17,7 @@ import {
   type HoldEvent,
   type ReviewFacts,
   type Requester,
+  type ShownParameter,
   type WithdrawReason,
 } from '../approval/approval.ts'
 import type { Admitted } from '../gate/gate.ts'
@@ -157,8 +158,8 @@ function askOf(request: HoldRequest, options: HoldsOptions): ApprovalAsk {
     ...{ sessionId: request.sessionId, clientAddress: request.clientAddress },
     ...{ revision: bound.revision, text: bound.text, kind: asking.analysis.kind },
     count: statements.length,
-    parameters: bound.parameters?.map(shownParameter) ?? null,
-    shape: request.shape,
+    parameters: shownParameters(bound),
+    shape: shownShape(request.shape),
     shapeKey: shapeKeyOf(request),
     ...{ rule: asking.decision.rule, reason: asking.decision.reason },
     requirements: [...distinct.values()],
@@ -169,25 +170,41 @@ function askOf(request: HoldRequest, options: HoldsOptions): ApprovalAsk {
   }
 }
 
-/** Equal for statements that differ in constants only and mean the same tables as the same role. */
+/**
+ * Equal for statements that differ in constants only and mean the same tables and functions as the
+ * same role. A hash: the shape of a large text is large.
+ */
 function shapeKeyOf({ bound, shape, statements }: HoldRequest): string {
-  const relations = statements.map(({ analysis }) =>
-    analysis.access.relations.map(({ schema, name, actions }) => [schema, name, actions]),
-  )
-  return JSON.stringify([shape, bound.currentRole, bound.searchPath, bound.settings, relations])
+  const reached = statements.map(({ analysis: { access } }) => [
+    access.relations.map(({ schema, name, actions }) => [schema, name, actions]),
+    access.functions.map(({ schema, name, language }) => [schema, name, language]),
+  ])
+  const { currentRole, searchPath, settings, parameterTypes } = bound
+  const parts = [shape, currentRole, searchPath, settings, parameterTypes, reached]
+  return createHash('sha256').update(JSON.stringify(parts)).digest('hex')
 }
 
-function shownParameter(
-  value: Buffer | null,
-): ApprovalAsk['parameters'] extends infer List
-  ? List extends readonly (infer Item)[]
-    ? Item
-    : never
-  : never {
-  if (value === null) return { format: 'text', value: null }
-  return isUtf8(value) && !value.includes(0)
-    ? { format: 'text', value: value.toString('utf8') }
-    : { format: 'binary', value: value.toString('base64') }
+/** For people: lists carry it, whatever the statement's size. */
+function shownShape(shape: string): string {
+  if (shape.length <= shapeLengthMax) return shape
+  // Never half of a surrogate pair.
+  return `${shape.slice(0, shapeLengthMax).replace(/[\ud800-\udbff]$/, '')}…`
+}
+
+const shapeLengthMax = 2_000
+
+/** By the format that Bind declared: the bytes of a binary integer may look like a text. */
+function shownParameters(bound: Bound): readonly ShownParameter[] | null {
+  const { parameters, parameterFormats: formats } = bound
+  return (
+    parameters?.map((value, index) => {
+      if (value === null) return { format: 'text', value: null }
+      const isText = (formats.length === 1 ? formats[0] : (formats[index] ?? 0)) === 0
+      return isText && isUtf8(value) && !value.includes(0)
+        ? { format: 'text', value: value.toString('utf8') }
+        : { format: 'binary', value: value.toString('base64') }
+    }) ?? null
+  )
 }
 
 function heldNotice(event: Extract<HoldEvent, { kind: 'held' }>, request: HoldRequest): HoldNotice {

@@ -18,6 +18,7 @@ import {
   until,
   type TestService,
 } from '../../approval/support.ts'
+import { defaultLimits } from '../../../src/core/core.ts'
 import { execute, startPostgres, type TestPostgres } from '../../support/postgres.ts'
 
 const dba = reviewer('grace', 'dba')
@@ -127,6 +128,32 @@ describe.each([
     expect((await service.ask(changed)).kind).toBe('held')
     expect((await service.next('changed')).kind).toBe('refused')
     expect((await findRequest(service.store, id))?.state).toBe('approved')
+  })
+
+  test('an approval of fewer people than are asked now does not run it', async () => {
+    const binding = 'asked-of-more'
+    const night = [{ groups: ['dba'], quorum: 2 }]
+    const first = ask({ binding, waitMs: 30 })
+    const id = idOf(await service.ask(first))
+    expect(await service.next(first.holdId)).toMatchObject({ because: 'wait' })
+    await approve(service, id)
+    const later = ask({ binding, requirements: night })
+    const other = idOf(await service.ask(later))
+    expect(other).not.toBe(id)
+    const next = service.next(later.holdId)
+    await approve(service, other)
+    await approve(service, other, reviewer('ken', 'dba'))
+    expect(await next).toMatchObject({ kind: 'approved', approval: { by: ['grace', 'ken'] } })
+    // A request that still waits for one person is not waited for by who needs two.
+    const pending = ask({ binding: 'pending-of-one', waitMs: 30 })
+    const one = idOf(await service.ask(pending))
+    expect(await service.next(pending.holdId)).toMatchObject({ because: 'wait' })
+    const harder = ask({ binding: 'pending-of-one', requirements: night })
+    const two = idOf(await service.ask(harder))
+    expect(two).not.toBe(one)
+    await approve(service, one)
+    expect((await findRequest(service.store, two))?.state).toBe('pending')
+    await service.withdraw(harder.holdId, 'cancel')
   })
 
   test('of two instances one uses an approval', async () => {
@@ -292,6 +319,23 @@ describe.each([
     }
   })
 
+  test('a burst is not held beyond the limit', async () => {
+    if (_name === 'embedded') return
+    const bounded = startService(place.driver, {
+      limits: { ...defaultLimits, holdCountMax: 2 },
+    })
+    try {
+      await bounded.service.store.start()
+      const events = await Promise.all(
+        Array.from({ length: 6 }, () => bounded.service.ask(ask({ waitMs: 30 }))),
+      )
+      expect(events.filter(({ kind }) => kind === 'held')).toHaveLength(2)
+      expect(events.filter(({ kind }) => kind === 'refused')).toHaveLength(4)
+    } finally {
+      await bounded.service.close()
+    }
+  })
+
   test('a grant by shape covers what waits and what comes, so many times', async () => {
     const shape = { shape: 'UPDATE t SET a = $1', shapeKey: 'grant-shape' }
     const first = ask(shape)
@@ -330,6 +374,9 @@ describe.each([
       waitMs: 10,
     })
     expect((await service.ask(harder)).kind).toBe('held')
+    await expect(
+      revokeGrant(service, grant.id, reviewer('ivy', 'interns'), 'api'),
+    ).rejects.toMatchObject({ kind: 'forbidden' })
     await revokeGrant(service, grant.id, dba, 'api')
     const after = ask({ ...session, waitMs: 10 })
     expect((await service.ask(after)).kind).toBe('held')
