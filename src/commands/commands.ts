@@ -69,6 +69,13 @@ export function registerCommands(parser: Argv): Argv {
       ),
     )
     .command(
+      lazy(
+        'approvals',
+        'Decide what waits for people',
+        async () => (await import('./approvals.ts')).approvalsCommand,
+      ),
+    )
+    .command(
       lazy('user', 'Local users (users.yaml)', async () => (await import('./user.ts')).userCommand),
     )
     .command(
