@@ -34,7 +34,7 @@ import { unmatchedNames } from './names.ts'
 import { PlaneObserver, startDetectors, watchServer } from './observe.ts'
 import { Sandbox } from './sandbox.ts'
 import type { Undo } from './undo.ts'
-import { upstreamsOf, type Environment } from './wiring.ts'
+import { upstreamsOf, type Environment, type Upstream } from './wiring.ts'
 
 export interface DataPlaneOptions {
   readonly configuration: Configuration
@@ -100,8 +100,8 @@ export class DataPlane implements DataPlanePort {
     undo.push(() => {
       judge.policy.close()
     })
-    const identity = await startIdentity(options, undo)
     const upstreams = await upstreamsOf(configuration, environment, systemClock)
+    const identity = await startIdentity(options, upstreams, undo)
     const catalogs = new Catalogs({
       ...{ upstreams, limits, log },
       onChange: () => {
@@ -322,7 +322,11 @@ function shareRows(server: Server, control: ControlPort, undo: Undo): void {
   })
 }
 
-async function startIdentity(options: DataPlaneOptions, undo: Undo): Promise<IdentityParts> {
+async function startIdentity(
+  options: DataPlaneOptions,
+  upstreams: ReadonlyMap<string, Upstream>,
+  undo: Undo,
+): Promise<IdentityParts> {
   const { configuration, control, log } = options
   const revocations = new RevocationList(systemClock)
   const authenticator = await Authenticator.open({
@@ -347,7 +351,8 @@ async function startIdentity(options: DataPlaneOptions, undo: Undo): Promise<Ide
           crl: files.clientCrl,
         })
   const refresh = async (): Promise<void> => {
-    await Promise.all([authenticator.refresh(), tls?.reload()])
+    const targets = [...upstreams.values()].map((upstream) => upstream.refresh())
+    await Promise.all([authenticator.refresh(), tls?.reload(), ...targets])
   }
   // Changed users and certificates are taken over without a signal too.
   const timer = setInterval(() => {

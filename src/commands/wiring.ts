@@ -5,13 +5,14 @@
  */
 import { createHash, randomBytes } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
+import { createSecureContext } from 'node:tls'
 import {
   readSecret,
   type Configuration,
   type DatabaseConfiguration,
   type SecretSource,
 } from '../config/config.ts'
-import type { Clock } from '../core/core.ts'
+import { ProxyError, type Clock } from '../core/core.ts'
 import {
   commandSecret,
   environmentSecret,
@@ -48,6 +49,8 @@ export interface Upstream {
   readonly roles: ReadonlyMap<string, UpstreamRole>
   readonly allowUnsupported: boolean
   readonly catalogPollMs: number
+  /** Reads the TLS files again, for connections to come; rejects, with the old kept, where they do not fit. */
+  refresh(): Promise<void>
 }
 
 /** All databases, with PEM files read. Rejects with the file that cannot be read. */
@@ -58,7 +61,7 @@ export async function upstreamsOf(
 ): Promise<ReadonlyMap<string, Upstream>> {
   const upstreams = new Map<string, Upstream>()
   for (const [name, database] of configuration.databases) {
-    const tls = await tlsOf(database)
+    let tls = await tlsOf(database)
     const { host, port } = database
     const roles = new Map<string, UpstreamRole>()
     for (const [role, { user, password }] of database.roles) {
@@ -71,6 +74,9 @@ export async function upstreamsOf(
       target: (asked) => ({ host, port, database: database.database ?? asked, tls }),
       allowUnsupported: database.allowUnsupportedVersion,
       catalogPollMs: database.catalogPollMs,
+      refresh: async () => {
+        tls = await tlsOf(database)
+      },
     })
   }
   return upstreams
@@ -88,14 +94,31 @@ async function tlsOf(database: DatabaseConfiguration): Promise<UpstreamTls> {
   const { tls } = database
   const read = async (path: string | null): Promise<string | null> =>
     path === null ? null : await readFile(path, 'utf8')
+  const [ca, cert, key, crl] = await Promise.all([
+    ...[read(tls.ca), read(tls.cert), read(tls.key), read(tls.crl)],
+  ])
+  checkPem({ ca, cert, key, crl }, `databases: ${database.host}: upstream.tls`)
   return {
     mode: database.host.startsWith('/') ? 'disable' : tls.mode,
-    ca: await read(tls.ca),
-    cert: await read(tls.cert),
-    key: await read(tls.key),
-    crl: await read(tls.crl),
+    ...{ ca: ca ?? null, cert: cert ?? null, key: key ?? null, crl: crl ?? null },
     serverName: tls.serverName,
     negotiation: tls.negotiation,
+  }
+}
+
+/** Throws `configuration` where the files are no PEM, or no pair. */
+function checkPem(files: Readonly<Record<string, string | null | undefined>>, where: string): void {
+  const given = Object.entries(files).filter(([, pem]) => typeof pem === 'string')
+  if (given.length === 0) return
+  try {
+    createSecureContext(Object.fromEntries(given))
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message : String(cause)
+    throw new ProxyError('configuration', `${where}: the TLS files cannot be used`, {
+      detail: `${reason}.`,
+      hint: 'ca, cert, key and crl must be PEM files; cert and key must belong together.',
+      cause,
+    })
   }
 }
 
