@@ -82,7 +82,7 @@ try {
   await page.locator('.queue a').first().click({ timeout: 5_000 }).catch(quietly)
   await page.waitForTimeout(1_000)
   await shoot(page, 'approvals')
-  await page.goto(`${url}/audit?action=deny`)
+  await page.goto(`${url}/audit?action=deny&limit=8`)
   await page.waitForTimeout(1_500)
   await page.locator('button.row').first().click({ timeout: 5_000 }).catch(quietly)
   await shoot(page, 'audit')
