@@ -202,8 +202,7 @@ export class FileAuditLog implements AuditLog {
     const batch = this.#pending
     if (batch.length === 0) return
     this.#pending = []
-    if (this.#timer !== null) clearTimeout(this.#timer)
-    this.#timer = null
+    // The timer of append() stays: making one anew for every batch costs more than the batch's hash.
     if (this.#failure !== null && this.#options.clock.nowMs() < this.#retryAtMs) {
       this.#keep(batch)
       throw this.#failure

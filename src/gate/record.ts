@@ -127,6 +127,12 @@ export function sessionMembers(session: {
   )
 }
 
+/** Tags are PostgreSQL's own words, nearly always; then nothing in them needs an escape. */
+function tagText(tag: string | null): string {
+  if (tag === null) return 'null'
+  return /^[\w ]+$/.test(tag) ? `"${tag}"` : jsonText(tag)
+}
+
 function nameText(name: string): string {
   return jsonText(cut(name, nameLengthMax))
 }
@@ -176,7 +182,7 @@ export function endMembers(sessionId: string, end: RunEnd): string {
   const { fate, tag, sqlstate, result } = end
   return (
     `"session":"${sessionId}","decision":{"decision_id":"${end.decisionId}"},` +
-    `"outcome":{"forwarded":${fate !== 'unsent'},"tag":${tag === null ? 'null' : jsonText(tag)},` +
+    `"outcome":{"forwarded":${fate !== 'unsent'},"tag":${tagText(tag)},` +
     `"rows":${end.rowCount},"bytes":${end.bytes},` +
     `"sqlstate":${sqlstate === null ? 'null' : JSON.stringify(sqlstate)},` +
     `"duration_us":${end.durationUs}` +
