@@ -87,7 +87,7 @@ async function runAll(
   into: Figures,
   what: string,
 ): Promise<void> {
-  for (const [index, sql] of queries.entries()) {
+  for (const sql of queries) {
     const mode: Mode | undefined = modes[into.run % modes.length]
     if (mode === undefined) return
     try {
@@ -101,7 +101,7 @@ async function runAll(
       console.log(`FAULT (${modeName(mode)}): ${String(error)}\n${sql.slice(0, 2_000)}\n`)
       await comparison.close()
     }
-    if (index % 500 === 499) {
+    if (into.run % 500 === 0) {
       await Promise.all(worlds.all.map(tidy))
       console.error(`${what}: ${into.run} run, ${into.answered} answered, ${into.leaks} leaks`)
     }
