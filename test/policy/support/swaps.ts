@@ -256,12 +256,12 @@ export interface AuditedRevisions {
   readonly wrong: readonly string[]
 }
 
-/** Reads the chains: each record behind an activation must be judged by what was activated. */
+/** Reads the chains: behind an activation each session is judged by it from its next statement on. */
 export function auditedRevisions(directory: string): AuditedRevisions {
   const byRevision = new Map<string, number>()
   const wrong: string[] = []
   let [statements, activations, refused] = [0, 0, 0]
-  const chains = new Map<string, string>()
+  const chains = new Map<string, { active: string; before: string; bound: Set<string> }>()
   const segments = readdirSync(directory).filter((name) => name.endsWith('.ndjson'))
   for (const name of segments.sort()) {
     for (const line of readFileSync(join(directory, name), 'utf8').split('\n')) {
@@ -269,6 +269,7 @@ export function auditedRevisions(directory: string): AuditedRevisions {
       const record = JSON.parse(line) as {
         readonly id?: string
         readonly type: string
+        readonly session?: string
         readonly revision?: string
         readonly decision?: {
           readonly revision: string
@@ -281,14 +282,22 @@ export function auditedRevisions(directory: string): AuditedRevisions {
       const chain = record.id.replace(/-\d+$/, '')
       if (record.type === 'policy_activated') {
         activations++
-        chains.set(chain, record.revision ?? '')
+        const active = record.revision ?? ''
+        chains.set(chain, { active, before: chains.get(chain)?.active ?? active, bound: new Set() })
       } else if (record.type === 'statement_decided' && record.decision !== undefined) {
         statements++
         const { revision, action, rule } = record.decision
         byRevision.set(revision, (byRevision.get(revision) ?? 0) + 1)
         if (action !== 'allow') refused++
+        const now = chains.get(chain) ?? { active: '', before: '', bound: new Set<string>() }
+        const session = record.session ?? ''
+        // What was judged when the new one came is recorded at the end of its turn, right behind the
+        // activation: one statement of a session at most, and never behind one of the new revision.
+        const judged =
+          revision === now.active || (revision === now.before && !now.bound.has(session))
+        now.bound.add(session)
         // The policy's own rule says which one it was, whatever the record claims.
-        if (revision !== chains.get(chain) || rule !== revision) wrong.push(line)
+        if (!judged || rule !== revision) wrong.push(line)
       }
     }
   }
