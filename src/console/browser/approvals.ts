@@ -357,7 +357,7 @@ function Votes({ request, now }: { request: Detail; now: number }): ComponentChi
 }
 
 function About({ request, now }: { request: Detail; now: number }): ComponentChildren {
-  const { identity, estimate, transaction } = request
+  const { estimate } = request
   return h(
     'div',
     null,
@@ -420,37 +420,42 @@ function About({ request, now }: { request: Detail; now: number }): ComponentChi
             ),
           ),
     ),
-    h(
-      Card,
-      { title: 'Who and where' },
-      facts([
+    h(Who, { request, now }),
+  )
+}
+
+function Who({ request, now }: { request: Detail; now: number }): ComponentChildren {
+  const { identity, transaction } = request
+  return h(
+    Card,
+    { title: 'Who and where' },
+    facts([
+      [
+        'Who',
         [
-          'Who',
-          [
-            visible(identity.subject, 200),
-            ' ',
-            identity.groups.map((group) => h('span', { class: 'tag' }, visible(group, 60))),
-          ],
+          visible(identity.subject, 200),
+          ' ',
+          identity.groups.map((group) => h('span', { class: 'tag' }, visible(group, 60))),
         ],
-        [
-          'How',
-          `${identity.method}, ${identity.type}${identity.on_behalf_of === null ? '' : `, for ${visible(identity.on_behalf_of, 100)}`}`,
-        ],
-        ['Database', `${visible(request.database, 100)} as ${visible(request.current_role, 100)}`],
-        [
-          'Client',
-          `${visible(request.application_name, 200) || '–'} from ${visible(request.client_address, 100)}`,
-        ],
-        ['Rule', h('code', { class: 'break' }, visible(request.rule, 200))],
-        ['Revision', h('code', { class: 'break' }, visible(request.policy_revision, 200))],
-        ['Transaction', transactionWords(transaction, now)],
-        [
-          'Session',
-          link(`/audit?session=${encodeURIComponent(request.session)}`, 'what it did before'),
-        ],
-        ['Request', h('code', { class: 'break' }, visible(request.id, 60))],
-      ]),
-    ),
+      ],
+      [
+        'How',
+        `${identity.method}, ${identity.type}${identity.on_behalf_of === null ? '' : `, for ${visible(identity.on_behalf_of, 100)}`}`,
+      ],
+      ['Database', `${visible(request.database, 100)} as ${visible(request.current_role, 100)}`],
+      [
+        'Client',
+        `${visible(request.application_name, 200) || '–'} from ${visible(request.client_address, 100)}`,
+      ],
+      ['Rule', h('code', { class: 'break' }, visible(request.rule, 200))],
+      ['Revision', h('code', { class: 'break' }, visible(request.policy_revision, 200))],
+      ['Transaction', transactionWords(transaction, now)],
+      [
+        'Session',
+        link(`/audit?session=${encodeURIComponent(request.session)}`, 'what it did before'),
+      ],
+      ['Request', h('code', { class: 'break' }, visible(request.id, 60))],
+    ]),
   )
 }
 

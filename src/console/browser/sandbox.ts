@@ -108,77 +108,7 @@ export function Sandbox({
   return h(
     Card,
     { title: 'Try a statement', note: 'judged as it would be, never run', class: 'full' },
-    h(
-      'form',
-      { class: 'sandbox', onSubmit: (event: SubmitEvent) => void submit(event) },
-      field(
-        'sql',
-        'SQL',
-        h('textarea', {
-          id: 'try-sql',
-          name: 'sql',
-          rows: 5,
-          required: true,
-          spellcheck: false,
-          maxLength: 65_536,
-          placeholder: 'SELECT …',
-          onKeyDown: submitByKey,
-        }),
-        'statement',
-      ),
-      field(
-        'database',
-        'Database',
-        h('input', {
-          id: 'try-database',
-          name: 'database',
-          required: true,
-          list: 'try-databases',
-          value: databases[0] ?? '',
-        }),
-      ),
-      h(
-        'datalist',
-        { id: 'try-databases' },
-        databases.map((name) => h('option', { value: name })),
-      ),
-      field(
-        'user',
-        'User',
-        h('input', { id: 'try-user', name: 'user', placeholder: 'somebody', autocomplete: 'off' }),
-      ),
-      field(
-        'groups',
-        'Groups',
-        h('input', {
-          id: 'try-groups',
-          name: 'groups',
-          list: 'try-known',
-          placeholder: 'agents, dba',
-          autocomplete: 'off',
-        }),
-      ),
-      h(
-        'datalist',
-        { id: 'try-known' },
-        groups.map((name) => h('option', { value: name })),
-      ),
-      field(
-        'type',
-        'Client',
-        h(
-          'select',
-          { id: 'try-type', name: 'type' },
-          h('option', { value: 'human' }, 'human'),
-          h('option', { value: 'machine' }, 'machine'),
-        ),
-      ),
-      h(
-        'button',
-        { type: 'submit', class: 'primary', disabled: busy },
-        busy ? 'Judging …' : 'Judge it',
-      ),
-    ),
+    h(Form, { databases, groups, busy, onSubmit: submit }),
     error === null ? null : h(Failure, { error }),
     h(
       'div',
@@ -190,6 +120,86 @@ export function Sandbox({
           : answer.statements.map((one, index) =>
               h(Result, { tried: one, key: index, several: answer.statements.length > 1 }),
             ),
+    ),
+  )
+}
+
+function Form(props: {
+  databases: readonly string[]
+  groups: readonly string[]
+  busy: boolean
+  onSubmit: (event: SubmitEvent) => Promise<void>
+}): ComponentChildren {
+  const { databases, groups, busy, onSubmit } = props
+  return h(
+    'form',
+    { class: 'sandbox', onSubmit: (event: SubmitEvent) => void onSubmit(event) },
+    field(
+      'sql',
+      'SQL',
+      h('textarea', {
+        id: 'try-sql',
+        name: 'sql',
+        rows: 5,
+        required: true,
+        spellcheck: false,
+        maxLength: 65_536,
+        placeholder: 'SELECT …',
+        onKeyDown: submitByKey,
+      }),
+      'statement',
+    ),
+    field(
+      'database',
+      'Database',
+      h('input', {
+        id: 'try-database',
+        name: 'database',
+        required: true,
+        list: 'try-databases',
+        value: databases[0] ?? '',
+      }),
+    ),
+    h(
+      'datalist',
+      { id: 'try-databases' },
+      databases.map((name) => h('option', { value: name })),
+    ),
+    field(
+      'user',
+      'User',
+      h('input', { id: 'try-user', name: 'user', placeholder: 'somebody', autocomplete: 'off' }),
+    ),
+    field(
+      'groups',
+      'Groups',
+      h('input', {
+        id: 'try-groups',
+        name: 'groups',
+        list: 'try-known',
+        placeholder: 'agents, dba',
+        autocomplete: 'off',
+      }),
+    ),
+    h(
+      'datalist',
+      { id: 'try-known' },
+      groups.map((name) => h('option', { value: name })),
+    ),
+    field(
+      'type',
+      'Client',
+      h(
+        'select',
+        { id: 'try-type', name: 'type' },
+        h('option', { value: 'human' }, 'human'),
+        h('option', { value: 'machine' }, 'machine'),
+      ),
+    ),
+    h(
+      'button',
+      { type: 'submit', class: 'primary', disabled: busy },
+      busy ? 'Judging …' : 'Judge it',
     ),
   )
 }
@@ -259,45 +269,7 @@ export function AccessView(props: {
             access.incomplete.map((why) => h('li', null, visible(why, 500))),
           ),
         ),
-    access.outputs.length === 0
-      ? null
-      : table({
-          caption: 'Outputs and where they come from',
-          columns: [
-            { title: 'Output', cell: (row) => visible(row.name, 100) },
-            {
-              title: 'Comes from',
-              cell: (row) =>
-                row.sources.length === 0
-                  ? h('span', { class: 'note' }, 'no column')
-                  : h(
-                      'ul',
-                      { class: 'plain' },
-                      row.sources.map((source) =>
-                        h(
-                          'li',
-                          null,
-                          h('code', null, visible(source.column, 200)),
-                          source.via === 'direct'
-                            ? null
-                            : h('span', { class: 'note' }, ` ${source.via}`),
-                        ),
-                      ),
-                    ),
-            },
-            {
-              title: 'Masked',
-              cell: (row) => {
-                const mask = masks.get(row.index) ?? null
-                return mask === null
-                  ? h('span', { class: 'note' }, 'no')
-                  : h('span', { class: 'badge info' }, visible(mask, 40))
-              },
-            },
-          ],
-          rows: access.outputs,
-          key: (row) => String(row.index),
-        }),
+    outputs(access, masks),
     list(
       'Relations',
       access.relations.map((one) => [
@@ -331,6 +303,48 @@ export function AccessView(props: {
       ]),
     ),
   )
+}
+
+function outputs(access: Access, masks: ReadonlyMap<number, string | null>): ComponentChildren {
+  return access.outputs.length === 0
+    ? null
+    : table({
+        caption: 'Outputs and where they come from',
+        columns: [
+          { title: 'Output', cell: (row) => visible(row.name, 100) },
+          {
+            title: 'Comes from',
+            cell: (row) =>
+              row.sources.length === 0
+                ? h('span', { class: 'note' }, 'no column')
+                : h(
+                    'ul',
+                    { class: 'plain' },
+                    row.sources.map((source) =>
+                      h(
+                        'li',
+                        null,
+                        h('code', null, visible(source.column, 200)),
+                        source.via === 'direct'
+                          ? null
+                          : h('span', { class: 'note' }, ` ${source.via}`),
+                      ),
+                    ),
+                  ),
+          },
+          {
+            title: 'Masked',
+            cell: (row) => {
+              const mask = masks.get(row.index) ?? null
+              return mask === null
+                ? h('span', { class: 'note' }, 'no')
+                : h('span', { class: 'badge info' }, visible(mask, 40))
+            },
+          },
+        ],
+        rows: access.outputs,
+        key: (row) => String(row.index),
+      })
 }
 
 function cameIn(through: string | null): string {
