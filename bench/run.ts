@@ -5,6 +5,7 @@
  *   npm run bench                         everything, five rounds
  *   npm run bench -- --quick              a minute
  *   npm run bench -- select-distinct tpcb some cases
+ *   npm run bench -- --rounds 3 --seconds 2 --rows 300000 --copy-mb 100 --sessions 50,200
  *   npm run bench -- compare a.json b.json
  */
 import { spawnSync } from 'node:child_process'
@@ -49,6 +50,9 @@ const { values, positionals } = parseArgs({
     quick: { type: 'boolean', default: false },
     rounds: { type: 'string' },
     seconds: { type: 'string' },
+    rows: { type: 'string' },
+    'copy-mb': { type: 'string' },
+    sessions: { type: 'string' },
     name: { type: 'string' },
     list: { type: 'boolean', default: false },
   },
@@ -74,6 +78,9 @@ async function main(): Promise<number> {
     ...base,
     rounds: Number(values.rounds ?? base.rounds),
     seconds: Number(values.seconds ?? base.seconds),
+    rows: Number(values.rows ?? base.rows),
+    copyMb: Number(values['copy-mb'] ?? base.copyMb),
+    sessions: values.sessions === undefined ? base.sessions : sessionCounts(values.sessions),
   }
   const names = positionals.length > 0 ? positionals : values.quick ? quickCases : null
   const result = await measure(
@@ -88,6 +95,13 @@ async function main(): Promise<number> {
   const missed = result.cases.flatMap(({ goals }) => goals).filter(({ reached }) => !reached)
   console.log(missed.length === 0 ? 'every goal reached' : `${missed.length} goals not reached`)
   return 0
+}
+
+/** `20,120`: the counts between which memory is measured. */
+function sessionCounts(text: string): readonly [number, number] {
+  const [few = 0, many = 0] = text.split(',').map(Number)
+  if (!(few > 0 && many > few)) throw new Error('--sessions takes two counts: 20,120')
+  return [few, many]
 }
 
 function compare(paths: readonly string[]): number {

@@ -2,8 +2,10 @@
  * What judging a statement costs: parse, analysis and decision, from the text to the admission, as
  * regate's own audit records it (`duration_us`). Every text is new, so nothing is cached.
  */
+import { execFile } from 'node:child_process'
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { promisify } from 'node:util'
 import pg from 'pg'
 import type { Case } from './cases.ts'
 import type { Contestant } from './contestants.ts'
@@ -50,9 +52,25 @@ function judging(name: string, text: string, mostUs: number, sql: (n: number) =>
   }
 }
 
+/** In a process of its own, without sockets: no clock of the outside can see so little. */
+const cached: Case = {
+  ...{ name: 'judge-cached', unit: 'µs', per: 'statement', better: 'lower' },
+  text: 'CPU from a frame to its admission, decision cached',
+  contestants: ['regate'],
+  goals: [{ of: 'regate', over: null, must: 4, kind: 'at most' }],
+  run: async () => {
+    const { stdout } = await promisify(execFile)(process.execPath, [
+      ...['scripts/run-ts.mjs', 'bench/micro/session.bench.ts'],
+      ...['--rounds', '3', '--only', 'text judged before'],
+    ])
+    return { value: Number(/([\d.]+) µs/.exec(stdout)?.[1] ?? Number.NaN), cpuUs: null }
+  },
+}
+
 const joined = Array.from({ length: 9 }, (_, n) => n + 1)
 
 export const judgingCases: readonly Case[] = [
+  cached,
   judging(
     'judge-pgbench',
     "parse, analysis and decision of pgbench's SELECT, not cached",
