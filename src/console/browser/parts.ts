@@ -33,21 +33,28 @@ export function useLoad<T>(path: string | null): Loaded<T> {
     of: string | null
   }>({ value: null, error: null, of: null })
   const [round, setRound] = useState(0)
+  const busy = useRef(false)
   useEffect(() => {
     if (path === null) return undefined
     const stop = new AbortController()
-    get<T>(path, stop.signal).then(
-      (value) => setState({ value, error: null, of: path }),
-      (error: unknown) => {
-        if (stop.signal.aborted) return
-        const known = error instanceof ApiError ? error : new ApiError(0, String(error), null)
-        setState((before) => ({
-          value: before.of === path ? before.value : null,
-          error: known,
-          of: path,
-        }))
-      },
-    )
+    const settled = (): void => {
+      if (!stop.signal.aborted) busy.current = false
+    }
+    busy.current = true
+    void get<T>(path, stop.signal)
+      .then(
+        (value) => setState({ value, error: null, of: path }),
+        (error: unknown) => {
+          if (stop.signal.aborted) return
+          const known = error instanceof ApiError ? error : new ApiError(0, String(error), null)
+          setState((before) => ({
+            value: before.of === path ? before.value : null,
+            error: known,
+            of: path,
+          }))
+        },
+      )
+      .finally(settled)
     return () => stop.abort()
   }, [path, round])
   const fresh = state.of === path
@@ -55,7 +62,10 @@ export function useLoad<T>(path: string | null): Loaded<T> {
     value: fresh ? state.value : null,
     error: fresh ? state.error : null,
     loading: !fresh && path !== null,
-    again: () => setRound((number) => number + 1),
+    // Whoever asks often must not cut off an answer that takes its time.
+    again: () => {
+      if (!busy.current) setRound((number) => number + 1)
+    },
   }
 }
 
