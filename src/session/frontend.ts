@@ -36,7 +36,7 @@ import {
   unknownStatement,
 } from './own-refusals.ts'
 import { reservedPrefix, substituteParse, substituteQuery } from './refusal.ts'
-import { SlotChange, type Portal, type Prepared } from './registry.ts'
+import { isTextParameter, SlotChange, type Portal, type Prepared } from './registry.ts'
 import { bindResult } from './results.ts'
 import type { State, Wait } from './state.ts'
 
@@ -448,7 +448,9 @@ export class Frontend {
       }
     }
     const parameters = declared.has('parameters')
-      ? (portal.parameters ?? []).map(parameterDocument)
+      ? (portal.parameters ?? []).map((value, index) =>
+          parameterDocument(value, isTextParameter(portal.parameterFormats, index)),
+        )
       : null
     const judged = this.#judge(prepared.text, 'extended', null, parameters, portal)
     if (judged.kind !== 'admitted') return judged
@@ -786,13 +788,17 @@ function copied(value: Buffer | null): Buffer | null {
   return value === null ? null : Buffer.from(value)
 }
 
-function parameterDocument(value: Buffer | null): {
+/** By the format that Bind declared: the bytes of a binary integer may look like a text. */
+function parameterDocument(
+  value: Buffer | null,
+  isText: boolean,
+): {
   readonly type: number
   readonly format: 'text' | 'binary'
   readonly value: string | null
 } {
   if (value === null) return { type: 0, format: 'text', value: null }
-  return isUtf8(value)
+  return isText && isUtf8(value)
     ? { type: 0, format: 'text', value: value.toString('utf8') }
     : { type: 0, format: 'binary', value: value.toString('base64') }
 }

@@ -23,6 +23,7 @@ import {
 import type { Admitted } from '../gate/gate.ts'
 import type { IdentityDocument } from '../policy/policy.ts'
 import { isUtf8 } from '../wire/wire.ts'
+import { isTextParameter } from './registry.ts'
 
 /** A statement that asks, with everything that its approval binds. */
 export interface HoldRequest {
@@ -199,8 +200,7 @@ function shownParameters(bound: Bound): readonly ShownParameter[] | null {
   return (
     parameters?.map((value, index) => {
       if (value === null) return { format: 'text', value: null }
-      const isText = (formats.length === 1 ? formats[0] : (formats[index] ?? 0)) === 0
-      return isText && isUtf8(value) && !value.includes(0)
+      return isTextParameter(formats, index) && isUtf8(value) && !value.includes(0)
         ? { format: 'text', value: value.toString('utf8') }
         : { format: 'binary', value: value.toString('base64') }
     }) ?? null

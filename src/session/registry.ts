@@ -55,6 +55,11 @@ export interface Portal {
   result: ResultStream | null
 }
 
+/** How Bind says that a parameter is read: one format for all, or each its own; none is text. */
+export function isTextParameter(formats: readonly number[], index: number): boolean {
+  return (formats.length === 1 ? formats[0] : (formats[index] ?? 0)) === 0
+}
+
 interface Change<T> {
   readonly segment: number
   value: T | null
