@@ -74,6 +74,10 @@ beforeAll(async () => {
      CREATE SCHEMA other; CREATE TABLE other.people (LIKE people);
      INSERT INTO other.people VALUES (9, 'Nobody', '999')`,
   )
+  await execute(upstream, 'CREATE DATABASE approvals')
+  const store = new URL(upstream.url('approvals'))
+  process.env['TEST_STORE_PASSWORD'] = decodeURIComponent(store.password)
+  store.password = ''
   proxy = await startProxy(upstream, {
     data,
     users: {
@@ -86,6 +90,9 @@ beforeAll(async () => {
       approvals: {
         adapter: 'webhook',
         webhook: { url: `http://127.0.0.1:${port}/hook`, secret_env: 'TEST_APPROVAL_SECRET' },
+        // Making an embedded store takes seconds: unit/approval/service.test.ts does that.
+        store: store.href,
+        store_password_env: 'TEST_STORE_PASSWORD',
       },
       admin: { port: 0, token_env: 'TEST_APPROVAL_TOKEN', groups: ['dba', 'admins'] },
     },
@@ -222,7 +229,7 @@ describe('a client that waits', () => {
       expect((await client.query('SELECT 1 AS one')).rows).toEqual([{ one: 1 }])
       expect(await counted('ran', "what = 'simple'")).toBe(1)
     })
-  }, 120_000) // The first one makes the store.
+  })
 
   test('binds parameters: the reviewer sees them', async () => {
     await withClient(async (client) => {
