@@ -15,6 +15,7 @@ import { startRuntime, type Runtime } from '../../src/commands/runtime.ts'
 import { formatConfigurationError, loadConfiguration } from '../../src/config/config.ts'
 import { deriveVerifier, writeUser } from '../../src/identity/identity.ts'
 import type { TestPostgres } from './postgres.ts'
+import { expectNoSecrets } from './secrets.ts'
 
 export interface ProxyUser {
   /** Without a password the user comes in by `trust`. */
@@ -76,10 +77,11 @@ export async function startProxy(
         loaded.errors.map((error) => formatConfigurationError(error, path)).join('\n'),
       )
     }
+    const written = new Written(options.log !== undefined)
     const runtime = await startRuntime({
       configuration: loaded.configuration,
       environment,
-      log: pino({ level: options.log ?? 'silent' }, pino.destination(2)),
+      log: pino({ level: options.log ?? 'info' }, written),
       ...(options.audit === undefined ? {} : { audit: options.audit }),
     })
     return {
@@ -87,7 +89,7 @@ export async function startProxy(
       url: (database, user, password) => proxyUrl(runtime.port, database, user, password),
       stop: async () => {
         await runtime.stop()
-        await rm(directory, { recursive: true, force: true })
+        await searched(directory, written.text)
       },
     }
   } catch (error) {
@@ -116,7 +118,7 @@ export async function serveProxy(
     const timer = setTimeout(() => child.kill('SIGKILL'), 10_000)
     await ended
     clearTimeout(timer)
-    await rm(directory, { recursive: true, force: true })
+    await searched(directory, log)
   }
   const listening = /"port":(\d+),"admin":"([^"]*)".*"msg":"listening"/
   const started = Date.now()
@@ -135,6 +137,30 @@ export async function serveProxy(
       throw new Error(`regate serve did not start:\n${log}`)
     }
     await new Promise((resolve) => setTimeout(resolve, 50))
+  }
+}
+
+/** Keeps what regate logs, to be searched at the end; shows it as well where a test wants that. */
+class Written {
+  text = ''
+  readonly #shown: boolean
+
+  constructor(shown: boolean) {
+    this.#shown = shown
+  }
+
+  write(line: string): void {
+    if (this.text.length < 10_000_000) this.text += line
+    if (this.#shown) process.stderr.write(line)
+  }
+}
+
+/** Every regate of the suite ends so: what it wrote is searched for secrets, then removed. */
+async function searched(directory: string, log: string): Promise<void> {
+  try {
+    await expectNoSecrets(directory, log)
+  } finally {
+    await rm(directory, { recursive: true, force: true })
   }
 }
 
