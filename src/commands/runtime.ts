@@ -160,7 +160,6 @@ function warningsOf(configuration: Configuration): readonly string[] {
       'masking.key_env is not set: hash and noise masks change with every start, and differ between replicas',
     )
   }
-  const { audit } = configuration
   return warnings
 }
 
