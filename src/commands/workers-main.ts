@@ -8,6 +8,7 @@
 import cluster from 'node:cluster'
 import { pino, type Logger } from 'pino'
 import type { ApprovalPort } from '../approval/approval.ts'
+import type { Configuration } from '../config/config.ts'
 import {
   bundleOf,
   Channel,
@@ -143,7 +144,8 @@ class WorkerProcess {
   }
 
   async #start(start: Start): Promise<{ host: string; port: number }> {
-    const { configuration, name, maskKey } = start
+    const { name, maskKey } = start
+    const configuration = start.configuration as Configuration
     const { limits } = configuration
     this.#log = pino({ level: configuration.logLevel, base: { worker: name } }, pino.destination(2))
     const policy = await Policy.load(bundleOf(start.policy), { limits })

@@ -4,7 +4,6 @@
  * version (a rolling reload may start newer code) fails at the message, not somewhere behind it.
  */
 import { z } from 'zod'
-import type { Configuration } from '../config/config.ts'
 import type { Policy, PolicyBundle } from '../policy/policy.ts'
 import type { PlaneObservation } from './observe.ts'
 import { trySchema, type TryAnswer } from './sandbox.ts'
@@ -135,7 +134,7 @@ const rowsSchema = z.array(
 )
 
 /** Checked when the configuration was loaded; it goes to processes of this regate only. */
-const configurationSchema = z.custom<Configuration>(
+const configurationSchema = z.custom<object>(
   (value) => typeof value === 'object' && value !== null && 'listen' in value,
 )
 
