@@ -20,4 +20,3 @@ export {
   type StatisticsSnapshot,
   type Tally,
 } from './statistics.ts'
-export type { StatementSpan, StatementTracer, TracedStatement } from './tracing.ts'

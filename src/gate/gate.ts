@@ -8,7 +8,6 @@
  */
 import { LRUCache } from 'lru-cache'
 import { ProxyError, Statistics, type Clock, type Limits } from '../core/core.ts'
-import type { StatementTracer } from '../core/core.ts'
 import { planMasks, type MaskPlan } from '../masking/masking.ts'
 import {
   EvaluationPending,
@@ -79,8 +78,6 @@ export interface GateOptions {
   readonly literals: 'keep' | 'redact'
   /** Results are looked at even where nothing is classified: value detectors are on. */
   readonly watchesResults?: boolean
-  /** Told of each statement that runs; absent or null is off. */
-  readonly tracer?: StatementTracer | null
   /** A fault of regate's own while it judged a statement; the statement was refused. */
   readonly onFault: (error: unknown, text: string) => void
 }
@@ -103,7 +100,6 @@ const lateCountMax = 256
 
 export class Gate {
   readonly statistics = new Statistics()
-  readonly tracer: StatementTracer | null
   readonly #options: GateOptions
   /** For bodies of views and functions. */
   readonly #tools: AnalysisTools
@@ -114,7 +110,6 @@ export class Gate {
 
   constructor(options: GateOptions) {
     this.#options = options
-    this.tracer = options.tracer ?? null
     const { parser } = options
     this.#tools = {
       parse: (text) => {

@@ -234,7 +234,6 @@ export class Frontend {
       this.#noteEffects(entry, admitted)
       if (admitted.analysis.sessionEffects.some(({ kind }) => kind === 'copy_in')) copyCount++
     }
-    entry.span = gate.tracer?.begin(entry.statements, state.options, decisionId, verdict) ?? null
     state.queue.push(entry)
     this.#pass(view)
     state.toUpstream.mark(view.buffer, view.start, view.end, entry)

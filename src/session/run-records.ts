@@ -25,7 +25,6 @@ export function recordEnd(
     const masks = result?.masks ?? false
     gate.statistics.ended(durationUs, rowCount, bytes, masks, sqlstate !== null)
   }
-  head.span?.end(tag, rowCount, sqlstate)
   state.recordBehind(
     'statement_ended',
     endMembers(id, {
