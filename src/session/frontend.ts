@@ -214,7 +214,7 @@ export class Frontend {
     view: FrameView,
   ): Handled {
     const state = this.#state
-    const { clock, members, newDecisionId, gate } = state.options
+    const { clock, members, newDecisionId } = state.options
     const decisionId = newDecisionId()
     entry.decisionId = decisionId
     entry.sentUs = clock.monotonicUs()
