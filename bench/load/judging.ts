@@ -1,6 +1,7 @@
 /**
- * What judging a statement costs: parse, analysis and decision, from the text to the admission, as
- * regate's own audit records it (`duration_us`). Every text is new, so nothing is cached.
+ * What judging a statement costs, from the text to the admission, as regate's own audit records it
+ * (`duration_us`). Every text is new, so it is parsed and decided; its shape came before, so that the
+ * analysis is known, as it is for all but the first of an application's statements.
  */
 import { execFile } from 'node:child_process'
 import { readdirSync, readFileSync } from 'node:fs'
@@ -73,13 +74,13 @@ export const judgingCases: readonly Case[] = [
   cached,
   judging(
     'judge-pgbench',
-    "parse, analysis and decision of pgbench's SELECT, not cached",
+    "a new text of pgbench's SELECT: parse and decision, the analysis of its shape is known",
     90,
     (n) => `SELECT abalance FROM pgbench_accounts WHERE aid = ${n}`,
   ),
   judging(
     'judge-join',
-    'parse, analysis and decision of a join of ten tables, not cached',
+    'a new text of a join of ten tables: parse and decision, the analysis of its shape is known',
     500,
     (n) =>
       `SELECT t0.bid, ${joined.map((t) => `t${t}.bbalance AS b${t}`).join(', ')} FROM pgbench_branches t0 ` +
