@@ -13,6 +13,7 @@ import type { Logger } from 'pino'
 import type { Configuration } from '../config/config.ts'
 import {
   policyDocument,
+  RemoteFailure,
   workerProtocol,
   WorkerApprovals,
   type DataPlanePort,
@@ -52,6 +53,8 @@ interface Slot {
 const steadyMs = 30_000
 const backoffMsLeast = 100
 const backoffMsMost = 30_000
+/** Names that are tried for one worker. */
+const nameAttemptsMax = 8
 /** From here on a place counts as crash looping. */
 const crashLoopCount = 3
 
@@ -181,8 +184,24 @@ export class WorkerPool {
     this.#report()
   }
 
-  /** Starts a worker and gives it the place when it serves. */
+  /**
+   * Starts a worker and gives it the place when it serves. A name whose audit chain another process
+   * still has (a worker of a regate that died) is passed over.
+   */
   async #fill(slot: Slot): Promise<void> {
+    for (let attempt = 1; ; attempt++) {
+      try {
+        await this.#fillOnce(slot)
+        return
+      } catch (error) {
+        const taken = error instanceof RemoteFailure && error.code === 'audit_unavailable'
+        if (!taken || attempt >= nameAttemptsMax) throw error
+        this.#options.log.warn({ err: error }, 'worker: another name is tried')
+      }
+    }
+  }
+
+  async #fillOnce(slot: Slot): Promise<void> {
     const { control, log, maskKey } = this.#options
     let greeted: () => void = () => undefined
     const hello = new Promise<void>((resolve) => {

@@ -45,7 +45,14 @@ export {
   type WorkerMethods,
 } from './workers-messages.ts'
 export { WorkerApprovals } from './workers-approvals.ts'
-export { Channel, type Handlers, type Methods, type Params, type Received } from './workers-rpc.ts'
+export {
+  Channel,
+  RemoteFailure,
+  type Handlers,
+  type Methods,
+  type Params,
+  type Received,
+} from './workers-rpc.ts'
 export { workerRoutes, type WorkerInfo, type WorkerRouteOptions } from './workers-routes.ts'
 export { Observer, type OverviewSample, type PlaneObservation, type RuleCount } from './observe.ts'
 export { trySchema, type TryAnswer, type Tried, type TryQuestion } from './sandbox.ts'

@@ -3,6 +3,7 @@
  * wait for their answer. Bounded: a peer that takes nothing more makes calls fail, not memory grow.
  */
 import { z } from 'zod'
+import { ProxyError } from '../core/core.ts'
 
 /** Methods by name, with schemas for what goes in and what comes out. */
 export type Methods = Readonly<
@@ -37,8 +38,24 @@ const messageSchema = z.discriminatedUnion('kind', [
     params: z.unknown(),
   }),
   z.strictObject({ kind: z.literal('answer'), id: z.number().int(), value: z.unknown() }),
-  z.strictObject({ kind: z.literal('failure'), id: z.number().int(), message: z.string() }),
+  z.strictObject({
+    kind: z.literal('failure'),
+    id: z.number().int(),
+    message: z.string(),
+    code: z.string().nullable(),
+  }),
 ])
+
+/** What the other side threw; `code` is that of a ProxyError. */
+export class RemoteFailure extends Error {
+  override readonly name = 'RemoteFailure'
+  readonly code: string | null
+
+  constructor(message: string, code: string | null) {
+    super(message)
+    this.code = code
+  }
+}
 
 interface Waiting {
   readonly method: string
@@ -106,7 +123,7 @@ export class Channel<Mine extends Methods, Theirs extends Methods> {
     const { data } = parsed
     if (data.kind === 'call') void this.#answer(data.id, data.method, data.params)
     else if (data.kind === 'answer') this.#settle(data.id)?.resolve(data.value)
-    else this.#settle(data.id)?.reject(new Error(data.message))
+    else this.#settle(data.id)?.reject(new RemoteFailure(data.message, data.code))
   }
 
   /** The other side is gone: everything that waits fails, and everything to come. */
@@ -145,7 +162,8 @@ export class Channel<Mine extends Methods, Theirs extends Methods> {
       if (id === null) this.#options.onFault(error, method)
       else {
         const message = error instanceof Error ? error.message : String(error)
-        this.#reply({ kind: 'failure', id, message: `${method}: ${message}` }, method)
+        const code = error instanceof ProxyError ? error.code : null
+        this.#reply({ kind: 'failure', id, message: `${method}: ${message}`, code }, method)
       }
     }
   }
