@@ -284,6 +284,27 @@ interface Stored {
   readonly votes: { readonly by: string; readonly vote: string }[]
 }
 
+/** What is wrong with a used approval of a statement that ran; `story`: its records in the audit. */
+function faultsOf(
+  approval: Stored,
+  id: string,
+  who: string,
+  story: readonly string[],
+): readonly string[] {
+  const faults: string[] = []
+  if (approval.subject !== who) faults.push(`${id} ran under an approval of somebody else`)
+  const yes = approval.votes.filter(({ vote }) => vote === 'approve')
+  if (yes.length === 0) faults.push(`${id} ran and nobody had approved`)
+  if (yes.some(({ by }) => by === who)) faults.push(`${id} was approved by its requester`)
+  for (const type of ['approval_requested', 'approval_decided', 'approval_used']) {
+    if (!story.includes(type)) faults.push(`${approval.id}: the audit has no ${type}`)
+  }
+  if (story.filter((type) => type === 'approval_used').length !== 1) {
+    faults.push(`${approval.id}: used ${story.length} times in the audit`)
+  }
+  return faults
+}
+
 function violationsOf(
   ran: readonly { id: string; who: string }[],
   stored: readonly Stored[],
@@ -298,37 +319,26 @@ function violationsOf(
         : `${request.statement} ${request.parameters.map(({ value }) => value).join(' ')}`
     used.set(key, [...(used.get(key) ?? []), request])
   }
-  const seen = new Set<string>()
   const byApproval = new Map<string, string[]>()
   for (const record of audit) {
     const { id = '' } = record['approval'] as { id?: string }
     byApproval.set(id, [...(byApproval.get(id) ?? []), String(record['type'])])
   }
+  const runCounts = new Map<string, number>()
+  for (const { id } of ran) runCounts.set(id, (runCounts.get(id) ?? 0) + 1)
   for (const { id, who } of ran) {
-    if (seen.has(id)) violations.push(`${id} ran twice`)
-    seen.add(id)
     const approvals = [
       ...(used.get(`INSERT INTO executed VALUES ('${id}', '${who}')`) ?? []),
       ...(used.get(`INSERT INTO executed VALUES ($1, $2) ${id} ${who}`) ?? []),
     ]
-    const [approval] = approvals
-    if (approval === undefined || approvals.length > 1) {
-      violations.push(`${id} ran with ${approvals.length} used approvals of its text`)
-      continue
+    // Who cancels or leaves once the approval was taken runs nothing with it, or never learns that it
+    // ran and asks again: there may be more used ones than runs, never fewer, and each must hold.
+    const runCount = runCounts.get(id) ?? 0
+    if (runCount > approvals.length) {
+      violations.push(`${id} ran ${runCount} times with ${approvals.length} used approvals`)
     }
-    if (approval.subject !== who) violations.push(`${id} ran under an approval of somebody else`)
-    const yes = approval.votes.filter(({ vote }) => vote === 'approve')
-    if (yes.length === 0) violations.push(`${id} ran and nobody had approved`)
-    if (yes.some(({ by }) => by === who)) violations.push(`${id} was approved by its requester`)
-    const story = byApproval.get(approval.id) ?? []
-    for (const type of ['approval_requested', 'approval_decided', 'approval_used']) {
-      if (!story.includes(type)) violations.push(`${approval.id}: the audit has no ${type}`)
-    }
-    if (story.filter((type) => type === 'approval_used').length !== 1) {
-      violations.push(`${approval.id}: used ${story.length} times in the audit`)
-    }
-    if (!story.includes('statement_decided')) {
-      violations.push(`${approval.id}: the statement's record does not name it`)
+    for (const approval of approvals) {
+      violations.push(...faultsOf(approval, id, who, byApproval.get(approval.id) ?? []))
     }
   }
   return violations
