@@ -107,7 +107,7 @@ const revoked = /^57P01 the session was revoked/
 
 describe('a token that expires', () => {
   it('ends an idle session, and a new token begins a new one', async () => {
-    const { client, ended } = await open(await tokenFor(2))
+    const { client, ended } = await open(await tokenFor(5))
     expect(await one(client, "SELECT current_setting('application_name') AS value")).toMatch(
       /^dora/,
     )
@@ -120,7 +120,7 @@ describe('a token that expires', () => {
     const admin = await open(await tokenFor(60))
     await admin.client.query('DROP TABLE IF EXISTS expiring')
     await admin.client.query('CREATE TABLE expiring (v int)')
-    const { client, ended } = await open(await tokenFor(2))
+    const { client, ended } = await open(await tokenFor(5))
     await client.query('BEGIN')
     await client.query('INSERT INTO expiring VALUES (1)')
     expect(await ended).toMatch(byToken)
@@ -128,20 +128,20 @@ describe('a token that expires', () => {
   })
 
   it('lets a statement that runs end, and its result arrive whole', async () => {
-    const { client, ended } = await open(await tokenFor(1))
+    const { client, ended } = await open(await tokenFor(4))
     const value = await one(
       client,
-      "SELECT length(string_agg(x, '')) AS value FROM (SELECT repeat('x', 1000) AS x, pg_sleep(0.01) FROM generate_series(1, 180)) t",
+      "SELECT length(string_agg(x, '')) AS value FROM (SELECT repeat('x', 1000) AS x, pg_sleep(0.025) FROM generate_series(1, 180)) t",
     )
     expect(value).toBe(180_000)
     expect(await ended).toMatch(byToken)
   })
 
   it('does not let one statement outlive it by more than the limit', async () => {
-    const { client } = await open(await tokenFor(1))
+    const { client } = await open(await tokenFor(4))
     const began = Date.now()
     expect(await failure(client.query('SELECT pg_sleep(60)'))).toMatch(byToken)
-    expect(Date.now() - began).toBeLessThan(6_000)
+    expect(Date.now() - began).toBeLessThan(30_000)
     const watcher = await open(await tokenFor(60))
     await expect
       .poll(() =>
@@ -157,7 +157,7 @@ describe('a token that expires', () => {
     const client = await RawClient.connect(proxy.port)
     client.startup('dora', { database: 'postgres' })
     await client.next()
-    client.password(await tokenFor(2))
+    client.password(await tokenFor(5))
     const query = written((writer) => {
       encodeQuery(writer, 'SELECT 1')
     })
@@ -177,7 +177,7 @@ describe('a token that expires', () => {
       client.send(query)
     }
     expect(completed).toBeGreaterThan(100)
-    expect(Date.now() - began).toBeLessThan(6_000)
+    expect(Date.now() - began).toBeLessThan(30_000)
     expect(await client.next()).toEqual({ kind: 'closed' })
   })
 })
