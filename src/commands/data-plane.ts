@@ -33,6 +33,7 @@ import { recordedOf } from './audit-wiring.ts'
 import { unmatchedNames } from './names.ts'
 import { PlaneObserver, startDetectors, watchServer } from './observe.ts'
 import { Sandbox } from './sandbox.ts'
+import { tracerOf } from './tracing.ts'
 import type { Undo } from './undo.ts'
 import { upstreamsOf, type Environment, type Upstream } from './wiring.ts'
 
@@ -113,6 +114,7 @@ export class DataPlane implements DataPlanePort {
     })
     undo.push(() => catalogs.stop())
     const { authenticator, revocations, tls } = identity
+    const tracer = options.checkOnly ? null : await tracerOf(options, undo)
     const audit = options.audit ?? openAudit(options, undo)
     const server = new Server({
       ...{ host: configuration.listen.host, port: configuration.listen.port },
@@ -125,7 +127,7 @@ export class DataPlane implements DataPlanePort {
       maskKey: options.maskKey,
       detectors: startDetectors(configuration.detectors, options.metrics),
       literals: configuration.audit.literals,
-      recorded: recordedOf(configuration),
+      ...{ recorded: recordedOf(configuration), tracer },
       cancelElsewhere: (processId, secret) => control.cancelElsewhere(processId, secret),
       onSession: (event) => {
         control.session(event)

@@ -151,6 +151,8 @@ export interface Configuration {
     readonly results: 'none' | 'masked'
     readonly sinks: readonly SinkConfiguration[]
   }
+  /** Null: nothing is traced. */
+  readonly traces: { readonly service: ServiceConfiguration; readonly ratio: number } | null
   readonly admin: {
     readonly host: string
     readonly port: number
@@ -218,6 +220,7 @@ export function configurationOf(
       segmentMs: durationMs(document.audit.segment_time),
       sinks: document.audit.sinks.map((sink) => sinkOf(sink, at)),
     },
+    traces: tracesOf(document.traces, at),
     admin: adminOf(document.admin, at),
     logLevel: document.log.level,
     limits: limitsOf(document.limits),
@@ -406,6 +409,10 @@ function serviceOf(service: Omit<ServiceDocument, 'kind'>, at: Resolve): Service
     cert: orNull(service.cert, at),
     key: orNull(service.key, at),
   }
+}
+
+function tracesOf(traces: Document['traces'], at: Resolve): Configuration['traces'] {
+  return traces === undefined ? null : { service: serviceOf(traces, at), ratio: traces.ratio }
 }
 
 function sinkOf(sink: Document['audit']['sinks'][number], at: Resolve): SinkConfiguration {

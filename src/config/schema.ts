@@ -306,6 +306,17 @@ const audit = z.strictObject({
   sinks: z.array(sink).describe('where records are sent as well').default([]),
 })
 
+const traces = z.strictObject({
+  ...tokenService,
+  url: z.url().describe('collector of OTLP over HTTP; ends in /v1/traces'),
+  ratio: z
+    .number()
+    .min(0)
+    .max(1)
+    .describe('share of traces that begin here; a client that sends `traceparent` decides itself')
+    .default(0.01),
+})
+
 const admin = z.strictObject({
   host: text('address of the admin API and console').default('127.0.0.1'),
   port: port('port of the admin API and console; 0 takes a free one').default(8432),
@@ -398,6 +409,9 @@ export const configurationSchema = z.strictObject({
     ...{ segment_bytes: '256MB', segment_time: '1d' },
     ...{ literals: 'keep', results: 'none', sinks: [] },
   }),
+  traces: traces
+    .describe('spans of statements by OpenTelemetry; without it there are none')
+    .optional(),
   admin: admin
     .describe('health, metrics, admin API and console')
     .default({ host: '127.0.0.1', port: 8432, groups: [], viewers: [], reviewers: [] }),

@@ -20,3 +20,10 @@ export {
   type StatisticsSnapshot,
   type Tally,
 } from './statistics.ts'
+export type {
+  StatementSpan,
+  StatementTracer,
+  TracedEnd,
+  TracedHold,
+  TracedStatements,
+} from './tracing.ts'

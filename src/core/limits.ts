@@ -73,6 +73,8 @@ export const defaultLimits = {
   recordedResultBytesMax: 64 * 1024,
   /** Statements on hold in a worker. */
   holdCountMax: 10_000,
+  /** Statements of a worker that are traced in one second. */
+  tracedPerSecondMax: 1_000,
   /** Open requests for approval of one subject. */
   pendingApprovalsMax: 2_000,
   /** How long closed requests for approval are kept in their store; the audit keeps the story. */

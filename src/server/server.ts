@@ -6,7 +6,7 @@
 import { createServer, type AddressInfo, type Server as NetServer, type Socket } from 'node:net'
 import { randomBytes, timingSafeEqual } from 'node:crypto'
 import type { AuditLog } from '../audit/audit.ts'
-import { ProxyError, type Clock, type Limits } from '../core/core.ts'
+import { ProxyError, type Clock, type Limits, type StatementTracer } from '../core/core.ts'
 import { Gate, sessionMembers } from '../gate/gate.ts'
 import type { Authenticator, Identity, RevocationList } from '../identity/identity.ts'
 import { RowBudgets, type ValueDetectors } from '../masking/masking.ts'
@@ -76,6 +76,8 @@ export interface ServerOptions {
   readonly maskKey: Uint8Array
   /** Look at text that no mask covers; absent or null is off. */
   readonly detectors?: ValueDetectors | null
+  /** Told of statements that begin and end; absent or null: nobody is. */
+  readonly tracer?: StatementTracer | null
   /** Results are recorded as clients saw them: so many rows and bytes of each statement. */
   readonly recorded?: { readonly rowCountMax: number; readonly bytesMax: number } | null
   /** Literals of statements in the audit. */
@@ -491,16 +493,8 @@ export class Server {
     role: UpstreamRole,
     target: UpstreamTarget,
   ): void {
-    const {
-      audit,
-      limits,
-      clock,
-      maskKey,
-      holds,
-      log,
-      detectors = null,
-      recorded = null,
-    } = this.#options
+    const { audit, limits, clock, maskKey, holds, log } = this.#options
+    const { detectors = null, recorded = null, tracer = null } = this.#options
     const id = `${this.#idPrefix}${randomBytes(6).toString('hex')}`
     const secret = randomBytes(client.startup.protocolMinor >= 2 ? 32 : 4)
     const clientAddress = client.address ?? ''
@@ -533,7 +527,7 @@ export class Server {
           catalog,
           holds,
           maskKey,
-          ...{ rowBudgets: this.rowBudgets, detectors, recorded },
+          ...{ rowBudgets: this.rowBudgets, detectors, recorded, tracer },
           members,
           clientAddress,
         },

@@ -8,6 +8,7 @@
  */
 import { randomUUID } from 'node:crypto'
 import { bindingOf, type Bound, type GivenApproval } from '../approval/approval.ts'
+import type { TracedHold } from '../core/core.ts'
 import type { Admitted, Refusal, Verdict } from '../gate/gate.ts'
 import { shapeOf } from '../sql/sql.ts'
 import { Review } from './ask-review.ts'
@@ -57,9 +58,13 @@ export class Asker {
     this.#state = state
   }
 
+  /** How long the frame waited for people; of the last time it did. */
+  held: TracedHold | null = null
+
   /** The frame that waited was dealt with. */
   reset(): void {
     this.#hold = null
+    this.held = null
     this.#running = null
     this.#review = null
     this.#drained = false
@@ -173,8 +178,12 @@ export class Asker {
       },
     )
     this.#hold = hold
+    const { clock } = state.options
+    const fromUs = clock.monotonicUs()
     const until = hold.outcome.then((outcome) => {
       this.#hold = null
+      const given = outcome.kind === 'approved' ? 'approved' : outcome.approval.outcome
+      this.held = { fromUs, toUs: clock.monotonicUs(), outcome: given }
       if (outcome.kind === 'refused') {
         const { message, ...rest } = outcome
         const refusal = { ...state.fault('denied', message, rest), byPolicy: true }

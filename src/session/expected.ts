@@ -9,6 +9,7 @@
  * An ErrorResponse to an extended message makes the server skip to the next Sync: so are the
  * entries up to it (https://www.postgresql.org/docs/18/protocol-flow.html#PROTOCOL-FLOW-PIPELINING).
  */
+import type { StatementSpan } from '../core/core.ts'
 import type { Field } from '../wire/wire.ts'
 import type { Admitted, Refusal } from '../gate/gate.ts'
 import type { Portal, Prepared, SlotChange } from './registry.ts'
@@ -60,6 +61,8 @@ export class Expected {
   /** Identifies the run in the audit; one per statement, `id`, `id.1`, … */
   decisionId: string | null = null
   sentUs = 0
+  /** Its span, where it is traced. */
+  span: StatementSpan | null = null
   /** What becomes of the rows of the current statement. */
   result: ResultStream | null = null
   /** An ErrorResponse came. */

@@ -39,6 +39,7 @@ import { reservedPrefix, substituteParse, substituteQuery } from './refusal.ts'
 import { isTextParameter, SlotChange, type Portal, type Prepared } from './registry.ts'
 import { bindResult } from './results.ts'
 import type { State, Wait } from './state.ts'
+import { Traced } from './traced.ts'
 
 /** What became of a frame: it was dealt with, or it must be handled again after the wait. */
 export type Handled = 'done' | 'terminate' | Wait
@@ -62,6 +63,7 @@ export class Frontend {
   /** The refusal that a wait ended in, for the frame that waited. */
   #outcome: Refusal | null = null
   readonly #asker: Asker
+  readonly #traced: Traced | null
   /** What the frame that waited was admitted as under its approval. */
   #underApproval: Admitted | null = null
   /** The estimate or a newer catalog was already asked for, for the frame that waited. */
@@ -73,6 +75,7 @@ export class Frontend {
   constructor(state: State) {
     this.#state = state
     this.#asker = new Asker(state)
+    this.#traced = Traced.of(state.options)
   }
 
   /** A cancel request or the end of the connection while a statement is held. */
@@ -92,8 +95,10 @@ export class Frontend {
 
   /** Handles one whole frame. Throws ProxyError for what ends the connection. */
   handle(type: number, view: FrameView): Handled {
+    this.#traced?.looked(view)
     const handled = this.#dispatch(type, view)
     if (handled === 'done') {
+      this.#traced?.done()
       this.#outcome = null
       this.#asker.reset()
       this.#underApproval = null
@@ -234,6 +239,7 @@ export class Frontend {
       this.#noteEffects(entry, admitted)
       if (admitted.analysis.sessionEffects.some(({ kind }) => kind === 'copy_in')) copyCount++
     }
+    this.#traced?.admitted(entry, verdict, this.#asker.held)
     state.queue.push(entry)
     this.#pass(view)
     state.toUpstream.mark(view.buffer, view.start, view.end, entry)
@@ -305,6 +311,7 @@ export class Frontend {
       bounds: new Map(),
     }
     entry.prepared = prepared
+    if (judged.kind === 'admitted') this.#traced?.parsed(entry, judged.verdict.durationUs)
     // Where the name is taken the server refuses, skips the rest of the segment, and the change is
     // dropped: whether it is taken is the server's to say, never guessed here.
     entry.change = new SlotChange(slot, state.segment, prepared)
@@ -592,6 +599,7 @@ export class Frontend {
     entry.refusal = refusal
     if (members !== null) {
       if (refusal.tally !== undefined) refusal.tally.count++
+      this.#traced?.refused(entry, refusal, this.#asker.held)
       state.record(
         'statement_decided',
         runMembers(state.options.members, members, {

@@ -2,7 +2,7 @@
  * What a session is given when it is made, and what it may wait for. Types only.
  */
 import type { AuditLog } from '../audit/audit.ts'
-import type { Clock, Limits } from '../core/core.ts'
+import type { Clock, Limits, StatementTracer } from '../core/core.ts'
 import type { Gate } from '../gate/gate.ts'
 import type { RowBudgets, ValueDetectors } from '../masking/masking.ts'
 import type { IdentityDocument } from '../policy/policy.ts'
@@ -41,6 +41,8 @@ export interface SessionOptions {
   readonly holds: HoldPort | null
   /** Record the rows that the client saw, so many of each statement; null or absent: none. */
   readonly recorded?: RecordingLimits | null
+  /** Told of statements that begin and end; null or absent: nobody is. */
+  readonly tracer?: StatementTracer | null
   /** Secret of the masks `hash` and `noise`. */
   readonly maskKey: Uint8Array
   /** Rows per identity and window, shared by all sessions of the worker; null counts none. */

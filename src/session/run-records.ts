@@ -25,6 +25,10 @@ export function recordEnd(
     const masks = result?.masks ?? false
     gate.statistics.ended(durationUs, rowCount, bytes, masks, sqlstate !== null)
   }
+  if (head.span !== null) {
+    const last = index === head.statements.length - 1
+    head.span.ended({ tag, rowCount, bytes, sqlstate, fate, last })
+  }
   state.recordBehind(
     'statement_ended',
     endMembers(id, {

@@ -25,5 +25,6 @@ export {
 export type { PlpgsqlBody } from './plpgsql.ts'
 export { shapeOf, type Shape } from './shape.ts'
 export { holdsSecret, redactLiterals, redactMessage } from './redact.ts'
+export { traceParentOf, type TraceParent } from './trace-context.ts'
 export { analyse } from './analysis.ts'
 export type { AnalysisTools } from './analysis-context.ts'
