@@ -24,7 +24,7 @@ import {
   type WorkerMethods,
 } from '../control/control.ts'
 import type { Limits } from '../core/core.ts'
-import { Policy } from '../policy/policy.ts'
+import { KnownPolicies, Policy } from '../policy/policy.ts'
 import { DataPlane } from './data-plane.ts'
 import { Undo } from './undo.ts'
 import { packageVersion } from './version.ts'
@@ -44,11 +44,7 @@ class WorkerProcess {
   #log: Logger = pino({ level: 'info' }, pino.destination(2))
   #running: Running | null = null
   #ending: Promise<void> | null = null
-  /** The last module that was loaded: a change of data compiles nothing. */
-  #last: { readonly policy: Policy | null; readonly candidate: Policy | null } = {
-    policy: null,
-    candidate: null,
-  }
+  readonly #known = new KnownPolicies()
 
   constructor() {
     this.#channel = new Channel({
@@ -94,15 +90,11 @@ class WorkerProcess {
     return {
       start: (start) => this.#start(start),
       usePolicy: async (document) => {
-        const policy = await this.#load(document, this.#last.policy)
-        this.#last = { ...this.#last, policy }
-        await plane().usePolicy(policy)
+        await plane().usePolicy(await this.#load(document))
         return null
       },
       useCandidate: async (document) => {
-        const candidate = await this.#load(document, this.#last.candidate)
-        this.#last = { ...this.#last, candidate }
-        await plane().useCandidate(candidate)
+        await plane().useCandidate(await this.#load(document))
         return null
       },
       revocation: async (change) => {
@@ -148,10 +140,8 @@ class WorkerProcess {
     const configuration = start.configuration as Configuration
     const { limits } = configuration
     this.#log = pino({ level: configuration.logLevel, base: { worker: name } }, pino.destination(2))
-    const policy = await Policy.load(bundleOf(start.policy), { limits })
-    const candidate =
-      start.candidate === null ? null : await Policy.load(bundleOf(start.candidate), { limits })
-    this.#last = { policy, candidate }
+    const policy = await this.#load(start.policy, limits)
+    const candidate = start.candidate === null ? null : await this.#load(start.candidate, limits)
     const plane = await DataPlane.start(
       {
         ...{ configuration, environment: process.env, log: this.#log, name },
@@ -169,13 +159,11 @@ class WorkerProcess {
     return await plane.listen()
   }
 
-  async #load(document: PolicyDocument, previous: Policy | null): Promise<Policy> {
-    if (this.#running === null) throw new Error('the worker has not been started')
-    const { limits } = this.#running
-    return await Policy.load(bundleOf(document), {
-      limits,
-      ...(previous === null ? {} : { previous }),
-    })
+  /** The primary has checked it, and says what it costs. */
+  async #load(document: PolicyDocument, limits = this.#running?.limits): Promise<Policy> {
+    if (limits === undefined) throw new Error('the worker has not been started')
+    const { cost } = document
+    return await Policy.load(bundleOf(document), { limits, cost, known: this.#known })
   }
 
   /** The control plane behind the channel. */

@@ -10,7 +10,13 @@ import { mkdir, readFile, rename, stat, writeFile } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import { parse as parseYaml } from 'yaml'
 import { ProxyError, type Clock, type Limits } from '../core/core.ts'
-import { Policy, readBundle, type PolicyBundle, type SigningOptions } from '../policy/policy.ts'
+import {
+  KnownPolicies,
+  Policy,
+  readBundle,
+  type PolicyBundle,
+  type SigningOptions,
+} from '../policy/policy.ts'
 import { buildBundle, sourceStamp } from './bundles-build.ts'
 import { RemoteBundle, type RemoteBundleOptions } from './bundles-remote.ts'
 import { findOpa, type OpaSearch } from './opa.ts'
@@ -79,7 +85,7 @@ export class PolicyKeeper {
   readonly #remote: RemoteBundle | null
   readonly #stop = new AbortController()
   readonly #history: { readonly policy: Policy; readonly hash: string }[] = []
-  readonly #revisions: Map<string, string>
+  readonly #known: KnownPolicies
   #policy: Policy
   #stamp = ''
   #bytesHash = ''
@@ -102,7 +108,7 @@ export class PolicyKeeper {
     this.#options = options
     this.#remote = remote
     this.#policy = first.policy
-    this.#revisions = first.revisions
+    this.#known = first.known
     this.#bytesHash = first.hash
     this.#stamp = first.stamp
     const now = this.#now()
@@ -159,6 +165,7 @@ export class PolicyKeeper {
         activation_count: this.#status.activation_count + 1,
         rolled_back: true,
       })
+      this.#options.onLoaded?.(this.#status)
       return true
     })
   }
@@ -203,13 +210,7 @@ export class PolicyKeeper {
         this.#accept(raw, hash)
         return false
       }
-      const policy = await loadPolicy(
-        this.#options,
-        raw.packed,
-        extraData,
-        this.#revisions,
-        this.#policy,
-      )
+      const policy = await loadPolicy(this.#options, raw.packed, extraData, this.#known)
       this.#history.push({ policy: this.#policy, hash: this.#bytesHash })
       if (this.#history.length > historyCountMax) this.#history.shift()
       const previous = this.#policy
@@ -306,7 +307,7 @@ interface FirstPolicy {
   readonly bytes: number
   /** Why the source itself could not be used, where the persisted bundle took its place. */
   readonly error: Error | null
-  readonly revisions: Map<string, string>
+  readonly known: KnownPolicies
 }
 
 async function firstPolicy(
@@ -315,11 +316,11 @@ async function firstPolicy(
 ): Promise<FirstPolicy> {
   const extraData = await readDataFiles(options.dataFiles)
   const stamp = await stampOf(options)
-  const revisions = new Map<string, string>()
+  const known = new KnownPolicies()
   try {
     const raw = await readRaw(options, remote, AbortSignal.timeout(60_000), true)
     if (raw === null) throw new ProxyError('policy_fault', 'the bundle server has no bundle')
-    const policy = await loadPolicy(options, raw.packed, extraData, revisions)
+    const policy = await loadPolicy(options, raw.packed, extraData, known)
     remote?.accept(raw.etag)
     await persist(options, raw.packed)
     return {
@@ -328,12 +329,12 @@ async function firstPolicy(
       stamp,
       bytes: raw.packed.length,
       error: null,
-      revisions,
+      known,
     }
   } catch (error) {
     const kept = await persisted(options)
     if (kept === null) throw error
-    const policy = await loadPolicy(options, kept, extraData, revisions)
+    const policy = await loadPolicy(options, kept, extraData, known)
     const cause = error instanceof Error ? error : new Error(String(error))
     return {
       policy,
@@ -341,7 +342,7 @@ async function firstPolicy(
       stamp,
       bytes: kept.length,
       error: cause,
-      revisions,
+      known,
     }
   }
 }
@@ -382,8 +383,7 @@ async function loadPolicy(
   options: KeeperOptions,
   packed: Buffer,
   extraData: readonly Readonly<Record<string, unknown>>[],
-  revisions: Map<string, string>,
-  previous?: Policy,
+  known: KnownPolicies,
 ): Promise<Policy> {
   const bundle: PolicyBundle = await readBundle(packed, {
     limits: options.limits,
@@ -391,9 +391,7 @@ async function loadPolicy(
     signing: options.source.kind === 'remote' ? options.source.signing : null,
     nowMs: options.clock.nowMs(),
   })
-  const { limits } = options
-  const more = { limits, extraData, revisions }
-  return Policy.load(bundle, previous === undefined ? more : { ...more, previous })
+  return Policy.load(bundle, { limits: options.limits, extraData, known })
 }
 
 /** Reads the data files of the configuration; throws `configuration` that names the file. */

@@ -31,16 +31,24 @@ const policySchema = z.strictObject({
     annotations: z.map(z.string(), record),
     metadata: record,
   }),
+  /** Of its self-check in the primary, which workers need not repeat. */
+  cost: z.strictObject({
+    bytes: z.number().positive(),
+    us: z.number().nonnegative(),
+    exponent: z.number().positive(),
+    leastUs: z.number().nonnegative(),
+  }),
 })
 export type PolicyDocument = z.infer<typeof policySchema>
 
 /** The document of a loaded policy, with the configuration's data files already merged in. */
 export function policyDocument(policy: Policy): PolicyDocument {
-  const { name, wasm, manifest, revision, dataBytes } = policy
+  const { name, wasm, manifest, revision, dataBytes, cost } = policy
   return {
     name,
     wasm,
     data: Buffer.from(dataBytes),
+    cost,
     manifest: {
       ...manifest,
       revision,

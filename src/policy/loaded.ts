@@ -18,6 +18,7 @@ import {
 } from './decode.ts'
 import { fingerprintOf } from './fingerprint.ts'
 import { connectInput, statementInput, type ConnectFacts, type StatementFacts } from './input.ts'
+import { KnownPolicies, type Cost } from './known.ts'
 import type { Manifest } from './manifest.ts'
 import { mergeData } from './merge.ts'
 import { compileModule, Engine, type PolicyModule } from './opa-wasm.ts'
@@ -55,14 +56,13 @@ export interface PolicyOptions {
   readonly limits: Limits
   /** Merged over the bundle's data, in order (`policy.data` of the configuration). */
   readonly extraData?: readonly Readonly<Record<string, unknown>>[]
-  /** Used again where the module's bytes are the same: a change of data compiles nothing. */
-  readonly previous?: Policy
-  /**
-   * Revisions that were loaded, with a hash of what they were: another content under a known name gets
-   * a name of its own, because verdicts are kept by revision.
-   */
-  readonly revisions?: Map<string, string>
+  /** What was loaded before, by whoever loads one after the other. */
+  readonly known?: KnownPolicies
+  /** What another process of this regate measured, which has checked the same content. */
+  readonly cost?: Cost
 }
+
+type KnowingOptions = PolicyOptions & { readonly known: KnownPolicies }
 
 /** The first mebibytes are free; an instance that a huge input has grown beyond is replaced. */
 const memoryBytesKept = 64 * 1024 * 1024
@@ -85,27 +85,34 @@ export class Policy {
   /** The module's bytes, for another process. */
   readonly wasm: Uint8Array
   readonly dataBytes: Uint8Array
+  /** Hashes of module and data. */
+  readonly #content: string
   readonly #limits: Limits
   readonly #thread: EvaluationThread
-  /** Expected microseconds: `us` at `bytes` of input, growing with the power `exponent`. */
-  #cost = { bytes: 1, us: 0, exponent: 1, leastUs: 0 }
+  #cost: Cost = { bytes: 1, us: 0, exponent: 1, leastUs: 0 }
   #engine: Engine
   #statementId: number
   #connectId: number
 
   /** Compiles, checks and self-checks; throws policy_fault saying what is wrong. */
   static async load(bundle: PolicyBundle, options: PolicyOptions): Promise<Policy> {
+    const known = options.known ?? new KnownPolicies()
     const moduleHash = createHash('sha256').update(bundle.wasm).digest('hex')
-    const reused = options.previous?.moduleHash === moduleHash ? options.previous.module : null
-    const module = reused ?? (await compile(bundle.wasm))
-    const policy = new Policy(bundle, options, module, moduleHash)
-    await policy.#selfCheck()
+    const module = known.modules.get(moduleHash) ?? (await compile(bundle.wasm))
+    const policy = new Policy(bundle, { ...options, known }, module, moduleHash)
+    const content = policy.#content
+    const cost = options.cost ?? known.costs.get(content)
+    if (cost === undefined) await policy.#selfCheck()
+    else policy.#cost = cost
+    known.modules.set(moduleHash, module)
+    known.costs.set(content, policy.#cost)
+    if (!known.revisions.has(policy.revision)) known.revisions.set(policy.revision, policy.#content)
     return policy
   }
 
   private constructor(
     bundle: PolicyBundle,
-    options: PolicyOptions,
+    options: KnowingOptions,
     module: PolicyModule,
     moduleHash: string,
   ) {
@@ -117,7 +124,9 @@ export class Policy {
     this.#limits = options.limits
     this.data = mergeData(bundle.data, ...(options.extraData ?? []))
     this.dataBytes = Buffer.from(JSON.stringify(this.data))
-    this.revision = revisionOf(bundle, moduleHash, this.dataBytes, options)
+    const dataHash = createHash('sha256').update(this.dataBytes).digest('hex')
+    this.#content = `${moduleHash}-${dataHash}`
+    this.revision = revisionOf(bundle, this.#content, options)
     this.declares = readDeclarations(bundle.manifest)
     const { inputs, onDemand } = this.declares
     this.givenAtOnce = new Set([...inputs].filter((name) => !onDemand.has(name)))
@@ -224,6 +233,11 @@ export class Policy {
     return statementInput(shown, given, fingerprintOf(facts))
   }
 
+  /** What the self-check measured. */
+  get cost(): Cost {
+    return this.#cost
+  }
+
   /** Expected microseconds of judging an input of this many bytes, from what was measured at load. */
   expectedUs(bytes: number): number {
     const { us, exponent, leastUs } = this.#cost
@@ -296,31 +310,34 @@ export class Policy {
     )
   }
 
-  /**
-   * First in the thread, where a policy that never ends costs only its wall clock; then in place, where
-   * the smoke inputs are judged as statements will be.
-   */
+  /** In the thread, where a policy that never ends costs only its wall clock; once in place. */
   async #selfCheck(): Promise<void> {
-    const groups = sampleGroups(this.data)
-    const connected = await this.#thread.evaluate(connectEntrypoint, sampleConnectInput())
-    decodeConnectDecision(decodeResultSet(connected, connectEntrypoint))
-    this.decode(await this.#thread.evaluate(statementEntrypoint, sampleStatementInput(1)))
-    await this.#measure(groups)
-    this.#thread.close()
-    for (const smoke of smokeInputs(this.data)) {
-      const answer = this.evaluate(smoke.entrypoint, JSON.stringify(smoke.input))
-      const result = decodeResultSet(answer, smoke.entrypoint)
-      const decision =
-        smoke.entrypoint === connectEntrypoint
-          ? decodeConnectDecision(result)
-          : decodeStatementDecision(result)
-      if (decision.action === smoke.action) continue
-      throw new ProxyError(
-        'policy_fault',
-        `the bundle's smoke input "${smoke.name}" expects ${smoke.action} and gets ${decision.action}`,
-        { detail: `rule ${decision.rule}: ${decision.reason}` },
-      )
+    try {
+      const connected = await this.#thread.evaluate(connectEntrypoint, sampleConnectInput())
+      decodeConnectDecision(decodeResultSet(connected, connectEntrypoint))
+      this.decode(await this.#thread.evaluate(statementEntrypoint, sampleStatementInput(1)))
+      for (const smoke of smokeInputs(this.data)) await this.#smoke(smoke)
+      await this.#measure(sampleGroups(this.data))
+    } finally {
+      this.#thread.close()
     }
+    this.decode(this.evaluate(statementEntrypoint, sampleStatementInput(1)))
+  }
+
+  async #smoke(smoke: Smoke): Promise<void> {
+    const { entrypoint } = smoke
+    const answer = await this.#thread.evaluate(entrypoint, JSON.stringify(smoke.input))
+    const result = decodeResultSet(answer, entrypoint)
+    const decision =
+      entrypoint === connectEntrypoint
+        ? decodeConnectDecision(result)
+        : decodeStatementDecision(result)
+    if (decision.action === smoke.action) return
+    throw new ProxyError(
+      'policy_fault',
+      `the bundle's smoke input "${smoke.name}" expects ${smoke.action} and gets ${decision.action}`,
+      { detail: `rule ${decision.rule}: ${decision.reason}` },
+    )
   }
 }
 
@@ -350,20 +367,15 @@ export function evaluationFault(where: string, cause: unknown): ProxyError {
   })
 }
 
-function revisionOf(
-  bundle: PolicyBundle,
-  moduleHash: string,
-  data: Uint8Array,
-  options: PolicyOptions,
-): string {
-  const dataHash = createHash('sha256').update(data).digest('hex').slice(0, 12)
-  const content = `${moduleHash.slice(0, 12)}-${dataHash}`
+/** The bundle's own name for it, unless other content was loaded under that name. */
+function revisionOf(bundle: PolicyBundle, content: string, options: KnowingOptions): string {
+  const [moduleHash = '', dataHash = ''] = content.split('-').map((hash) => hash.slice(0, 12))
+  const short = `${moduleHash}-${dataHash}`
   const given = bundle.manifest.revision
   const extra = (options.extraData ?? []).length > 0
-  const name = given === '' ? content : extra ? `${given}+${dataHash}` : given
-  const known = options.revisions?.get(name)
-  options.revisions?.set(name, known ?? content)
-  return known === undefined || known === content ? name : `${name}~${content}`
+  const name = given === '' ? short : extra ? `${given}+${dataHash}` : given
+  const before = options.known.revisions.get(name)
+  return before === undefined || before === content ? name : `${name}~${short}`
 }
 
 function readDeclarations(manifest: Manifest): Declarations {

@@ -25,6 +25,7 @@ export {
 } from './decode.ts'
 export { fingerprintOf } from './fingerprint.ts'
 export { EvaluationPending, Judge, type Judgement, type JudgeOptions } from './judge.ts'
+export { KnownPolicies, type Cost } from './known.ts'
 export {
   connectEntrypoint,
   Policy,

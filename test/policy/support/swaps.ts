@@ -18,7 +18,7 @@ import { realOpa } from '../pack.ts'
 
 /** What the bundle server may hold. */
 export interface Bundles {
-  /** Two good ones, by revision. */
+  /** Good ones, by revision; the first is active when a run begins. */
   readonly good: ReadonlyMap<string, Buffer>
   /** What must never be active, by what is wrong with it. */
   readonly bad: ReadonlyMap<string, Buffer>
@@ -46,8 +46,11 @@ decision := {"action": "${action}", "rule": "${rule}", "reason": "${rule}"}
 `
 }
 
-/** Builds them with the real OPA: `opa build --signing-key`. */
-export async function makeBundles(): Promise<Bundles> {
+/**
+ * Builds them with the real OPA: `opa build --signing-key`. The good ones are called a, b, and so on
+ * as far as `goodCount` goes: enough of them are never seen twice in a run.
+ */
+export async function makeBundles(goodCount = 2): Promise<Bundles> {
   const directory = mkdtempSync(join(tmpdir(), 'regate-swaps-'))
   const opa = await realOpa()
   const keyOf = (name: string): { readonly own: string; readonly open: string } => {
@@ -80,7 +83,10 @@ export async function makeBundles(): Promise<Bundles> {
   })
   const allow = (name: string): Record<string, string> => pair(statementRego(name, 'allow'))
   const good = new Map<string, Buffer>()
-  for (const name of ['a', 'b']) good.set(name, await build(name, allow(name), ours.own))
+  for (let index = 0; index < goodCount; index++) {
+    const name = index < 26 ? String.fromCharCode(97 + index) : `good${String(index)}`
+    good.set(name, await build(name, allow(name), ours.own))
+  }
   const deny = await build('foreign', pair(statementRego('foreign', 'deny')), theirs.own)
   const broken = await build('broken', pair(statementRego('broken', 'shrug')), ours.own)
   const third = await build('third', allow('third'), ours.own)
@@ -135,50 +141,73 @@ export interface Swapping {
   readonly activated: number
   readonly refused: number
   readonly seconds: number
+  /** Milliseconds from asking for a reload to its answer, in order of their length. */
+  readonly takenMs: readonly number[]
+  readonly refusedMs: readonly number[]
+  /** When it began and ended, in milliseconds of the clock on the wall. */
+  readonly from: number
+  readonly to: number
 }
 
-/**
- * Swaps through POST /v1/policy/reload until `until`: good ones in turn, `perMinute` of them, and a
- * bad one before each of them. Throws where a good one is not taken or a bad one is.
- */
-export async function swap(
-  bundles: Bundles,
-  server: BundleServer,
-  adminUrl: string,
-  options: { readonly perMinute: number; readonly seconds: number },
-): Promise<Swapping> {
-  const good = [...bundles.good]
-  const bad = [...bundles.bad]
-  const began = performance.now()
-  const elapsed = (): number => (performance.now() - began) / 1000
-  let activated = 0
-  let refused = 0
-  let active = 'a'
-  while (elapsed() < options.seconds) {
-    const [flaw, flawed] = bad[refused % bad.length] ?? ['', Buffer.alloc(0)]
-    server.hold(flawed)
-    const refusal = await reload(adminUrl)
-    if (refusal.ok || refusal.revision !== active) {
-      throw new Error(`the ${flaw} bundle was not refused as it should be: ${refusal.text}`)
+/** Swaps through POST /v1/policy/reload: a bad bundle before each good one, which come in turn. */
+export class Swapper {
+  readonly #bundles: Bundles
+  readonly #server: BundleServer
+  readonly #adminUrl: string
+  #activated = 0
+  #refused = 0
+  #active = 'a'
+
+  constructor(bundles: Bundles, server: BundleServer, adminUrl: string) {
+    this.#bundles = bundles
+    this.#server = server
+    this.#adminUrl = adminUrl
+  }
+
+  /** `perMinute` swaps for `seconds`. Throws where a good one is not taken or a bad one is. */
+  async run(options: { readonly perMinute: number; readonly seconds: number }): Promise<Swapping> {
+    const [from, began] = [Date.now(), performance.now()]
+    const elapsed = (): number => (performance.now() - began) / 1000
+    const takenMs: number[] = []
+    const refusedMs: number[] = []
+    while (elapsed() < options.seconds) {
+      refusedMs.push(await this.#refuse())
+      takenMs.push(await this.#take())
+      const due = (takenMs.length * 60) / options.perMinute
+      await delay(Math.max(0, due - elapsed()) * 1000)
     }
-    refused++
-    // a is active when it begins.
-    const [revision, bundle] = good[(activated + 1) % good.length] ?? ['', Buffer.alloc(0)]
-    server.hold(bundle)
-    const taken = await reload(adminUrl)
+    for (const times of [takenMs, refusedMs]) times.sort((one, two) => one - two)
+    const done = { activated: takenMs.length, refused: refusedMs.length, seconds: elapsed() }
+    return { ...done, takenMs, refusedMs, from, to: Date.now() }
+  }
+
+  async #refuse(): Promise<number> {
+    const bad = [...this.#bundles.bad]
+    const [flaw, flawed] = bad[this.#refused++ % bad.length] ?? ['', Buffer.alloc(0)]
+    this.#server.hold(flawed)
+    const refusal = await reload(this.#adminUrl)
+    if (!refusal.ok && refusal.revision === this.#active) return refusal.ms
+    throw new Error(`the ${flaw} bundle was not refused as it should be: ${refusal.text}`)
+  }
+
+  async #take(): Promise<number> {
+    const good = [...this.#bundles.good]
+    const [revision, bundle] = good[++this.#activated % good.length] ?? ['', Buffer.alloc(0)]
+    this.#server.hold(bundle)
+    const taken = await reload(this.#adminUrl)
     if (!taken.ok || taken.revision !== revision) {
       throw new Error(`revision ${revision} was not taken: ${taken.text}`)
     }
-    active = revision
-    activated++
-    const due = (activated * 60) / options.perMinute
-    await delay(Math.max(0, due - elapsed()) * 1000)
+    this.#active = revision
+    return taken.ms
   }
-  return { activated, refused, seconds: elapsed() }
 }
 
 /** 200 with the revision that is active now, or 422 with the one that stays. */
-async function reload(adminUrl: string): Promise<{ ok: boolean; revision: string; text: string }> {
+async function reload(
+  adminUrl: string,
+): Promise<{ ok: boolean; revision: string; text: string; ms: number }> {
+  const began = performance.now()
   const response = await fetch(`${adminUrl}/v1/policy/reload`, {
     method: 'POST',
     headers: { 'content-type': 'application/json', authorization: `Bearer ${adminToken}` },
@@ -186,16 +215,26 @@ async function reload(adminUrl: string): Promise<{ ok: boolean; revision: string
   })
   const text = await response.text()
   const { revision = '' } = JSON.parse(text) as { readonly revision?: string }
-  return { ok: response.ok, revision, text }
+  return { ok: response.ok, revision, text, ms: performance.now() - began }
 }
 
-/** One run of pgbench: transactions, failures, latencies in milliseconds. */
+/** One run of pgbench. */
 export interface Load {
-  readonly transactions: number
+  readonly transactions: readonly Transaction[]
   readonly failed: number
-  readonly p50: number
-  readonly p99: number
   readonly output: string
+}
+
+/** When it ended by the clock on the wall, and how long it took, in milliseconds. */
+export interface Transaction {
+  readonly at: number
+  readonly ms: number
+}
+
+/** The latency that `part` of the transactions do not exceed. */
+export function percentile(transactions: readonly Transaction[], part: number): number {
+  const sorted = transactions.map(({ ms }) => ms).sort((one, two) => one - two)
+  return sorted[Math.floor(sorted.length * part)] ?? 0
 }
 
 /** pgbench -S in simple protocol through regate, each transaction logged. */
@@ -222,14 +261,17 @@ export async function pgbench(
       child.once('error', reject)
       child.once('close', resolve)
     })
-    const latencies = readdirSync(directory)
-      .flatMap((name) => readFileSync(join(directory, name), 'utf8').trim().split('\n'))
-      .map((line) => Number(line.split(' ')[2]) / 1000)
-      .sort((one, two) => one - two)
     const failed = Number(/number of failed transactions: (\d+)/.exec(output)?.[1] ?? Number.NaN)
     if (code !== 0) throw new Error(`pgbench ended with ${code}:\n${output}`)
-    const at = (part: number): number => latencies[Math.floor(latencies.length * part)] ?? 0
-    return { transactions: latencies.length, failed, p50: at(0.5), p99: at(0.99), output }
+    // client, number, microseconds, script, seconds of the epoch, microseconds of that second
+    const transactions = readdirSync(directory)
+      .flatMap((name) => readFileSync(join(directory, name), 'utf8').trim().split('\n'))
+      .map((line) => {
+        const fields = line.split(' ').map(Number)
+        const [, , us = 0, , second = 0, part = 0] = fields
+        return { at: second * 1_000 + part / 1_000, ms: us / 1_000 }
+      })
+    return { transactions, failed, output }
   } finally {
     rmSync(directory, { recursive: true, force: true })
   }
