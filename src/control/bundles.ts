@@ -173,6 +173,7 @@ export class PolicyKeeper {
   async close(): Promise<void> {
     this.#stop.abort()
     await this.#queue.catch(() => undefined)
+    this.#known.close()
     await this.#remote?.close()
   }
 

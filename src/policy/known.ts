@@ -8,6 +8,7 @@
  */
 import { LRUCache } from 'lru-cache'
 import type { PolicyModule } from './opa-wasm.ts'
+import { SpareThread } from './thread.ts'
 
 /** Expected microseconds: `us` at `bytes` of input, growing with the power `exponent`. */
 export interface Cost {
@@ -21,6 +22,8 @@ const modulesMax = 8
 const costsMax = 256
 
 export class KnownPolicies {
+  /** Checks one policy after the other. */
+  readonly thread = new SpareThread()
   /** By SHA-256 of their bytes. */
   readonly modules = new LRUCache<string, PolicyModule>({ max: modulesMax })
   /** What passed its self-check, by SHA-256 of module and data. */
@@ -30,4 +33,9 @@ export class KnownPolicies {
    * own, because verdicts are kept by revision.
    */
   readonly revisions = new Map<string, string>()
+
+  /** Nothing more will be loaded. */
+  close(): void {
+    this.thread.close()
+  }
 }

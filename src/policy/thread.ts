@@ -21,6 +21,8 @@ export interface ThreadOptions {
   readonly wallMsMax: number
   /** Evaluations that may wait for the thread. */
   readonly queueCountMax: number
+  /** Where a thread comes from and goes to, if it was not ended. */
+  readonly spare?: SpareThread
 }
 
 interface Answer {
@@ -38,6 +40,7 @@ interface Job {
 }
 
 const stackMiB = 16
+const spareMsMax = 60_000
 /** Evaluations of one measurement: fewer where they are slow, but always two after the first. */
 const measuredRunsMax = 20
 
@@ -60,17 +63,24 @@ for (const [name, [kind, algorithm]] of Object.entries(workerData.builtins)) {
   }
 }
 const make = () => {
-  const memory = { initial: 5, maximum: Math.floor(workerData.memoryBytesMax / 65536) }
-  const policy = opa.loadPolicySync(workerData.module, memory, builtins)
-  policy.setData(Uint8Array.from(workerData.data).buffer)
+  const memory = { initial: 5, maximum: Math.floor(use.memoryBytesMax / 65536) }
+  const policy = opa.loadPolicySync(use.module, memory, builtins)
+  policy.setData(Uint8Array.from(use.data).buffer)
   return policy
 }
+let use = null
 let policy = null
 const evaluate = (entrypoint, input) => {
   policy ??= make()
   return JSON.stringify(policy.evaluate(Uint8Array.from(Buffer.from(input)).buffer, entrypoint))
 }
-parentPort.on('message', ({ entrypoint, input, repeat }) => {
+parentPort.on('message', (message) => {
+  if ('use' in message) {
+    use = message.use
+    policy = null
+    return
+  }
+  const { entrypoint, input, repeat } = message
   try {
     const answer = evaluate(entrypoint, input)
     // The fastest run: what else the machine does is not the policy's cost.
@@ -89,6 +99,65 @@ parentPort.on('message', ({ entrypoint, input, repeat }) => {
   }
 })
 `
+
+/**
+ * Keeps one thread between two policies, for a minute: to start one takes longer than most checks of
+ * a new bundle. What the policy before left is gone with its instance.
+ */
+export class SpareThread {
+  #worker: Worker | null = null
+  #timer: NodeJS.Timeout | null = null
+
+  /** A thread without a policy and without listeners. */
+  take(): Worker {
+    const worker = this.#worker
+    this.#forget()
+    return worker ?? startThread()
+  }
+
+  /** Takes back one that does nothing and owes no answer. */
+  give(worker: Worker): void {
+    // By name: a Worker has listeners of its own that it needs.
+    for (const event of ['message', 'error']) worker.removeAllListeners(event)
+    worker.on('error', () => {
+      if (worker === this.#worker) this.#forget()
+    })
+    if (this.#worker !== null) {
+      void worker.terminate()
+      return
+    }
+    worker.postMessage({ use: null })
+    worker.unref()
+    this.#worker = worker
+    this.#timer = setTimeout(() => {
+      this.close()
+    }, spareMsMax)
+    this.#timer.unref()
+  }
+
+  /** Ends it; another may still be given or taken. */
+  close(): void {
+    const worker = this.#worker
+    this.#forget()
+    if (worker !== null) void worker.terminate()
+  }
+
+  #forget(): void {
+    this.#worker = null
+    if (this.#timer !== null) clearTimeout(this.#timer)
+    this.#timer = null
+  }
+}
+
+function startThread(): Worker {
+  const library = createRequire(import.meta.url).resolve('@open-policy-agent/opa-wasm')
+  return new Worker(threadBody, {
+    eval: true,
+    workerData: { library, builtins: builtinTable },
+    resourceLimits: { stackSizeMb: stackMiB },
+    stdout: false,
+  })
+}
 
 /** One thread and its queue; started when it is first needed. */
 export class EvaluationThread {
@@ -125,12 +194,16 @@ export class EvaluationThread {
     )
   }
 
-  /** Ends the thread; a later evaluation starts another. */
+  /** Lets the thread go; a later evaluation gets another. */
   close(): void {
     const worker = this.#worker
     this.#worker = null
     this.#stopClock()
-    if (worker !== null) void worker.terminate()
+    if (worker !== null) {
+      const { spare } = this.#options
+      if (this.#job === null && spare !== undefined) spare.give(worker)
+      else void worker.terminate()
+    }
     const jobs = [...(this.#job === null ? [] : [this.#job]), ...this.#queue.splice(0)]
     this.#job = null
     for (const job of jobs) job.settle({ error: 'the policy was replaced' })
@@ -164,14 +237,10 @@ export class EvaluationThread {
   }
 
   #start(): Worker {
-    const { module, data, memoryBytesMax } = this.#options
-    const library = createRequire(import.meta.url).resolve('@open-policy-agent/opa-wasm')
-    const worker = new Worker(threadBody, {
-      eval: true,
-      workerData: { library, module, data, memoryBytesMax, builtins: builtinTable },
-      resourceLimits: { stackSizeMb: stackMiB },
-      stdout: false,
-    })
+    const { module, data, memoryBytesMax, spare } = this.#options
+    const worker = spare?.take() ?? startThread()
+    worker.removeAllListeners('error')
+    worker.postMessage({ use: { module, data, memoryBytesMax } })
     worker.on('message', (answer: Answer) => {
       if (worker === this.#worker) this.#finish(answer)
     })
