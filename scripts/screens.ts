@@ -32,10 +32,11 @@ async function connect(user: string): Promise<pg.Client> {
 
 const quietly = (): undefined => undefined
 
-async function traffic(seconds: number): Promise<void> {
+let over = false
+
+async function traffic(): Promise<void> {
   const [agent, engineer] = [await connect('agent'), await connect('engineer')]
-  const until = Date.now() + seconds * 1000
-  for (let round = 0; Date.now() < until; round++) {
+  for (let round = 0; !over; round++) {
     await agent.query(`SELECT status, count(*) FROM orders GROUP BY status`).catch(quietly)
     await agent.query('SELECT id, name, email, ssn FROM customers LIMIT 5').catch(quietly)
     await engineer
@@ -56,9 +57,17 @@ async function shoot(page: Page, name: string): Promise<void> {
 }
 
 try {
-  const running = traffic(22)
-  const engineer = await connect('engineer')
-  engineer.query('UPDATE products SET price = price').catch(quietly)
+  const running = traffic()
+  for (const sql of [
+    'UPDATE products SET price = price',
+    `INSERT INTO products (name, price)
+       SELECT c.name || '''s choice', 10 FROM customers c JOIN orders o ON o.customer_id = c.id
+       WHERE o.status = 'paid' LIMIT 3`,
+    'ALTER TABLE orders ADD COLUMN shipped_at timestamptz',
+  ]) {
+    const engineer = await connect('engineer')
+    engineer.query(sql).catch(quietly)
+  }
   const url = demo.runtime.adminUrl
   const context = await browser.newContext({ viewport: { width: 1280, height: 800 } })
   const page = await context.newPage()
@@ -79,7 +88,9 @@ try {
   await page.locator('.result').first().waitFor()
   await shoot(page, 'policy')
   await page.goto(`${url}/approvals`)
-  await page.locator('.queue a').first().click({ timeout: 60_000 })
+  await page.locator('.queue li').nth(2).waitFor({ timeout: 60_000 })
+  await shoot(page, 'approvals-queue')
+  await page.locator('.queue a').filter({ hasText: 'INSERT' }).click({ timeout: 60_000 })
   await page.locator('.decide').waitFor()
   await shoot(page, 'approvals')
   await page.goto(`${url}/audit?action=deny&limit=5`)
@@ -89,10 +100,10 @@ try {
   if (session !== null) await page.goto(`${url}${session}`)
   await page.locator('.timeline li').nth(3).waitFor({ timeout: 10_000 }).catch(quietly)
   await shoot(page, 'replay')
-  await running
   await page.goto(url)
   await page.getByText('Where time goes').waitFor()
-  await page.waitForTimeout(2_500)
+  // Long enough for the charts to have a shape.
+  await page.waitForTimeout(30_000)
   await shoot(page, 'overview')
   await page.emulateMedia({ colorScheme: 'dark' })
   await shoot(page, 'overview-dark')
@@ -101,7 +112,18 @@ try {
   await page.goto(`${url}/sessions`)
   await page.getByRole('table').waitFor()
   await shoot(page, 'sessions-phone')
+  await page.goto(`${url}/approvals`)
+  await page.locator('.queue a').filter({ hasText: 'INSERT' }).click({ timeout: 60_000 })
+  await page.locator('.decide').waitFor()
+  await shoot(page, 'approvals-phone')
+  await page.emulateMedia({ colorScheme: 'light' })
+  await page.goto(`${url}/audit?user=agent&limit=8`)
+  await page.locator('button.row').nth(3).waitFor()
+  await shoot(page, 'audit-phone')
+  over = true
+  await running
 } finally {
+  over = true
   await browser.close()
   for (const client of clients) await client.end().catch(quietly)
   await demo.stop()

@@ -48,7 +48,8 @@ export async function startConsole(
 > {
   const { configuration, access, revocations, log } = parts
   const { url, oidc } = configuration.admin
-  const open = access.authenticate === null
+  const { authenticate } = access
+  const open = authenticate === null
   const attempts = new AttemptLimiter(attemptLimitsOf(configuration.limits), systemClock)
   const web = await WebConsole.create({
     clock: systemClock,
@@ -68,12 +69,16 @@ export async function startConsole(
       // What is live is read by whoever may read the pages it is for.
       return open || roles === undefined || permits(roles, 'GET', '/v1/sessions')
     },
+    stillBears: async (request) => {
+      if (authenticate === null) return true
+      const roles = (await authenticate(request))?.roles
+      return roles !== undefined && permits(roles, 'GET', '/v1/sessions')
+    },
     log,
   })
   undo.push(() => {
     web.close()
   })
-  const { authenticate } = access
   return {
     isOpen: (path) => web.isOpen(path),
     hostNames: url === null ? [] : [new URL(url).hostname],

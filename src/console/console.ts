@@ -29,12 +29,15 @@ export interface ConsoleOptions extends WebSessionOptions {
   readonly topics: ReadonlyMap<string, Topic>
   /** Whether this caller may watch a topic. */
   mayWatch(request: FastifyRequest, topic: string): boolean
+  /** Asked again now and then of who watches with a bearer token: whether it is still good. */
+  stillBears(request: FastifyRequest): Promise<boolean>
   readonly log: (facts: Readonly<Record<string, unknown>>, message: string) => void
 }
 
 const sessionCookie = 'regate_session'
 const attemptCookie = 'regate_sign_in'
 const sessionSecondsMax = 8 * 60 * 60
+const bearerCheckMs = 3_000
 const pages = ['/', '/sessions', '/approvals', '/audit', '/policy']
 
 export class WebConsole {
@@ -217,9 +220,32 @@ export class WebConsole {
     const asked = typeof topics === 'string' ? topics.split(',').slice(0, 20) : []
     const allowed = asked.filter((topic) => this.#options.mayWatch(request, topic))
     const name = this.#nameOf(request)
-    const alive = (): boolean => name === null || this.#sessions.find(name, false) !== null
+    const bears = request.headers.authorization !== undefined
+    const alive = bears
+      ? this.#bearerAlive(request)
+      : (): boolean => name === null || this.#sessions.find(name, false) !== null
     const opened = this.#events.open(request, reply, allowed, alive)
     return opened ? reply : await reply.code(503).send({ error: 'too many pages are watching' })
+  }
+
+  /** A stream ends with its token: it is asked for again every few seconds, beside what is sent. */
+  #bearerAlive(request: FastifyRequest): () => boolean {
+    const { clock } = this.#options
+    let [good, asking, askedMs] = [true, false, clock.nowMs()]
+    return () => {
+      if (good && !asking && clock.nowMs() - askedMs >= bearerCheckMs) {
+        asking = true
+        void this.#options
+          .stillBears(request)
+          .catch(() => false)
+          .then((answer) => {
+            good = answer
+            asking = false
+            askedMs = clock.nowMs()
+          })
+      }
+      return good
+    }
   }
 }
 

@@ -58,6 +58,7 @@ describe('the console over HTTP', () => {
       machines: [
         { id: 'boss', secret: 's', groups: ['admins'] },
         { id: 'eye', secret: 's', groups: ['watchers'] },
+        { id: 'watch', secret: 's', groups: ['watchers'] },
         { id: 'judge', secret: 's', groups: ['dba'] },
         { id: 'other', secret: 's', groups: ['others'] },
       ],
@@ -313,5 +314,16 @@ describe('the console over HTTP', () => {
     }
     await visitor.go('/sign-out', { method: 'POST', headers: { origin: url } })
     for (;;) if ((await reader.read()).done) break
+  })
+
+  test('live events by a bearer token end with that token', async () => {
+    const headers = await machine('watch')
+    const response = await fetch(`${url}/v1/events?topics=sessions,overview`, { headers })
+    expect(response.status).toBe(200)
+    const reader = response.body!.getReader()
+    expect((await reader.read()).done).toBe(false)
+    proxy.runtime.revocations.revokeSubject('watch')
+    for (;;) if ((await reader.read()).done) break
+    expect((await fetch(`${url}/v1/events?topics=sessions`, { headers })).status).toBe(401)
   })
 })

@@ -282,7 +282,7 @@ function Decide(props: {
               'label',
               { for: 'comment' },
               'Comment ',
-              h('span', { class: 'note' }, 'required to reject'),
+              h('span', { class: 'note' }, '(required to reject)'),
             ),
             h('textarea', {
               id: 'comment',
@@ -368,7 +368,7 @@ function About({ request, now }: { request: Detail; now: number }): ComponentChi
         note:
           estimate === null
             ? null
-            : `about ${plural(estimate.rows, 'row')}, cost ${count(estimate.cost)}`,
+            : `about ${plural(estimate.rows_max, 'row')}, cost ${count(estimate.cost)}`,
       },
       request.statements.map((one, index) => [
         request.statements.length > 1 ? h(Sql, { text: one.text }) : null,
@@ -383,7 +383,7 @@ function About({ request, now }: { request: Detail; now: number }): ComponentChi
       ]),
       estimate === null
         ? null
-        : h('p', { class: 'note' }, `Plan: ${visible(estimate.nodes.join(' → '), 500)}`),
+        : h('p', { class: 'note plan' }, `Plan: ${visible(estimate.nodes.join(' → '), 500)}`),
       request.parameters === null || request.parameters.length === 0
         ? null
         : h(

@@ -96,7 +96,7 @@ function Shown({ value, now }: { value: OverviewValue; now: number }): Component
     ),
     h(
       Card,
-      { title: 'Statements a second', note: legend(), class: 'wide' },
+      { title: 'Statements a second', note: legend(served), class: 'wide' },
       chart(
         `Statements a second, now ${rate(perSecond(last, actions))}`,
         [
@@ -110,7 +110,7 @@ function Shown({ value, now }: { value: OverviewValue; now: number }): Component
     ),
     h(
       Card,
-      { title: 'Time at the server', note: 'p50 and p99', class: 'wide' },
+      { title: 'Time at the server', note: legend(quantiles), class: 'wide' },
       chart(
         `Time at the server, p99 now ${duration(last?.upstream.p99 ?? null)}`,
         [
@@ -153,15 +153,22 @@ function tile(name: string, value: string, more: ComponentChildren = null): Comp
   )
 }
 
-function legend(): ComponentChildren {
+/** Class of the line, and its word. */
+const served = [
+  ['total', 'all'],
+  ['masked', 'masked'],
+  ['denied', 'denied'],
+] as const
+const quantiles = [
+  ['p50', 'p50'],
+  ['p99', 'p99'],
+] as const
+
+function legend(lines: readonly (readonly [string, string])[]): ComponentChildren {
   return h(
     'span',
     { class: 'legend' },
-    [
-      ['total', 'all'],
-      ['masked', 'masked'],
-      ['denied', 'denied'],
-    ].map(([name, word]) => h('span', { class: `key ${name ?? ''}` }, word)),
+    lines.map(([name, word]) => h('span', { class: `key ${name}` }, word)),
   )
 }
 

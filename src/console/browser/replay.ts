@@ -142,21 +142,19 @@ function Moment({ record, startMs }: { record: AuditRecord; startMs: number }): 
       'div',
       null,
       statement === undefined ? h('p', null, summaryOf(record)) : h(Sql, { text: statement.text }),
-      h(
-        'p',
-        { class: 'note' },
-        decision?.action === undefined
-          ? visible(record.type.replaceAll('_', ' '), 60)
-          : [
-              h(Badge, { word: decision.action }),
-              ' ',
-              visible(decision.reason ?? '', 500),
-              decision.action === 'deny' ? '' : ` → ${outcomeOf(record)}`,
-            ],
-        masked.length === 0
-          ? null
-          : [' · masked: ', h('code', null, visible(masked.join(', '), 300))],
-      ),
+      decision?.action === undefined
+        ? null
+        : h(
+            'p',
+            { class: 'note' },
+            h(Badge, { word: decision.action }),
+            ' ',
+            visible(decision.reason ?? '', 500),
+            decision.action === 'deny' ? '' : ` → ${outcomeOf(record)}`,
+            masked.length === 0
+              ? null
+              : [' · masked: ', h('code', null, visible(masked.join(', '), 300))],
+          ),
     ),
   )
 }
