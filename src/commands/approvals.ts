@@ -6,6 +6,7 @@
 import Table from 'cli-table3'
 import { request } from 'undici'
 import type { ArgumentsCamelCase, Argv } from 'yargs'
+import { harmlessJson } from '../core/core.ts'
 import { CommandFailure } from './failure.ts'
 
 interface Common {
@@ -83,7 +84,9 @@ const oneLine = (value: unknown, length: number): string => {
 }
 
 function print(args: Common, value: Json, show: (value: Json) => string): void {
-  process.stdout.write(args.json ? `${JSON.stringify(value, null, 2)}\n` : `${show(value)}\n`)
+  process.stdout.write(
+    args.json ? `${harmlessJson(JSON.stringify(value, null, 2))}\n` : `${show(value)}\n`,
+  )
 }
 
 function list(value: Json): string {

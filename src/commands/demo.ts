@@ -44,9 +44,9 @@ export const demoCommand = {
   handler: async (args: ArgumentsCamelCase<DemoArguments>): Promise<void> => {
     // Loaded only now: `--help` of a command should not wait for engines.
     const { startDemo } = await import('./demo/start.ts')
-    const { pino } = await import('pino')
+    const { openLog } = await import('./logger.ts')
     const say = (line: string): void => void process.stderr.write(`${line}\n`)
-    const log = pino({ level: process.env['REGATE_LOG'] ?? 'error' }, pino.destination(2))
+    const log = openLog(process.env['REGATE_LOG'] ?? 'error')
     const demo = await startDemo({
       ...{ say, log, environment: process.env },
       port: args.smoke ? 0 : args.port,

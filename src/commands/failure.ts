@@ -2,6 +2,7 @@
  * How commands end when they do not end well. Exit codes (contract §2): 0 done, 1 failed, 2 misuse.
  * A failure that a command foresees is a CommandFailure and is printed without a stack trace.
  */
+import { printableLines } from '../core/core.ts'
 
 export const exitCodes = { done: 0, failed: 1, misuse: 2 } as const
 
@@ -46,5 +47,5 @@ export function describeFailure(error: unknown, debug: boolean): string {
   }
   if (lines.length === 0) lines.push(`regate: ${String(error)}`)
   if (debug && error instanceof Error && error.stack !== undefined) lines.push(error.stack)
-  return lines.join('\n')
+  return printableLines(lines.join('\n'))
 }

@@ -53,8 +53,8 @@ export const serveCommand = {
     const configuration = await configurationFrom(args.config)
     // Loaded only now: `--help` of a command should not wait for engines.
     const { startRuntime } = await import('./runtime.ts')
-    const { pino } = await import('pino')
-    const log = pino({ level: args.check ? 'warn' : configuration.logLevel }, pino.destination(2))
+    const { openLog } = await import('./logger.ts')
+    const log = openLog(args.check ? 'warn' : configuration.logLevel)
     if (args.check) {
       await check(configuration, log)
       return

@@ -89,7 +89,8 @@ export function formatResult(result: TextResult): string {
 /** An error or notice with everything that it says. */
 export function formatMessage(message: ServerMessage, text: string | null): string {
   const code = message.code === undefined ? '' : ` ${message.code}`
-  const lines = [`${message.severity ?? 'ERROR'}${code}: ${printableLines(message.message ?? '')}`]
+  const head = `${message.severity ?? 'ERROR'}${code}: ${message.message ?? ''}`
+  const lines = [printableLines(head)]
   const position = Number(message.position ?? Number.NaN)
   if (text !== null && Number.isInteger(position)) lines.push(...pointer(text, position))
   if (message.detail !== undefined) lines.push(`DETAIL: ${printableLines(message.detail)}`)

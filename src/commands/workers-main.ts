@@ -6,7 +6,7 @@
  * most limits.orphanMsMax: revocations and new policies can no longer reach it.
  */
 import cluster from 'node:cluster'
-import { pino, type Logger } from 'pino'
+import type { Logger } from 'pino'
 import type { ApprovalPort } from '../approval/approval.ts'
 import type { Configuration } from '../config/config.ts'
 import {
@@ -26,6 +26,7 @@ import {
 import type { Limits } from '../core/core.ts'
 import { KnownPolicies, Policy } from '../policy/policy.ts'
 import { DataPlane } from './data-plane.ts'
+import { openLog } from './logger.ts'
 import { Undo } from './undo.ts'
 import { packageVersion } from './version.ts'
 
@@ -41,7 +42,7 @@ interface Running {
 class WorkerProcess {
   readonly #undo = new Undo()
   readonly #channel: PrimaryChannel
-  #log: Logger = pino({ level: 'info' }, pino.destination(2))
+  #log: Logger = openLog('info')
   #running: Running | null = null
   #ending: Promise<void> | null = null
   readonly #known = new KnownPolicies()
@@ -139,7 +140,7 @@ class WorkerProcess {
     const { name, maskKey } = start
     const configuration = start.configuration as Configuration
     const { limits } = configuration
-    this.#log = pino({ level: configuration.logLevel, base: { worker: name } }, pino.destination(2))
+    this.#log = openLog(configuration.logLevel, { worker: name })
     const policy = await this.#load(start.policy, limits)
     const candidate = start.candidate === null ? null : await this.#load(start.candidate, limits)
     const plane = await DataPlane.start(

@@ -27,7 +27,11 @@ export function printableLines(text: string, lengthMax = Number.POSITIVE_INFINIT
 
 /** A JSON string that is harmless where somebody prints the file as it is; it means the same. */
 export function jsonText(text: string): string {
-  const json = JSON.stringify(text)
+  return harmlessJson(JSON.stringify(text))
+}
+
+/** The same of a whole document: outside of its strings JSON has no such characters. */
+export function harmlessJson(json: string): string {
   return unsafeInJson.test(json) ? json.replace(everyUnsafeInJson, escaped) : json
 }
 

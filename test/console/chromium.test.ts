@@ -1,3 +1,4 @@
+import { spawn, spawnSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import pg from 'pg'
@@ -12,6 +13,8 @@ if (without) console.warn('the console in a browser: skipped, no Chromium is ins
 
 const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8')
 const patience = { timeout: 60_000 }
+const withPsql = spawnSync('psql', ['--version']).status === 0
+if (!withPsql) console.warn('psql is not installed: node-postgres stands in for it')
 
 /** `regate demo` with its OIDC provider, and people who use its console. */
 describe.skipIf(without)('the console in Chromium', { timeout: 180_000 }, () => {
@@ -55,6 +58,26 @@ describe.skipIf(without)('the console in Chromium', { timeout: 180_000 }, () => 
     return client
   }
 
+  /** What the statement prints, one value a line, when it has ended: by psql where it is installed. */
+  async function rowsOf(sql: string): Promise<string> {
+    if (!withPsql) {
+      const { rows } = await (await connect('engineer')).query<Record<string, unknown>>(sql)
+      return rows.map((row) => `${Object.values(row).join('|')}\n`).join('')
+    }
+    const address = `postgres://engineer@127.0.0.1:${demo.runtime.port}/shop`
+    const child = spawn('psql', ['-X', '-q', '-At', '-c', sql, address], {
+      env: { ...process.env, PGPASSWORD: 'engineer' },
+      stdio: ['ignore', 'pipe', 'pipe'],
+    })
+    let [shown, told] = ['', '']
+    child.stdout.on('data', (chunk: Buffer) => (shown += chunk.toString()))
+    child.stderr.on('data', (chunk: Buffer) => (told += chunk.toString()))
+    const code = await new Promise((resolve) => child.once('close', resolve))
+    expect(told).toContain('held for approval')
+    expect(code, told).toBe(0)
+    return shown
+  }
+
   async function serious(): Promise<unknown[]> {
     // By the debugger, which the page's own policy does not bind.
     await page.evaluate(axe)
@@ -80,8 +103,7 @@ describe.skipIf(without)('the console in Chromium', { timeout: 180_000 }, () => 
   }
 
   test('a held statement is approved by whom it is asked of, returns its rows, and is on record', async () => {
-    const engineer = await connect('engineer')
-    const running = engineer.query('UPDATE products SET price = price WHERE id <= 3 RETURNING id')
+    const running = rowsOf('UPDATE products SET price = price WHERE id <= 3 RETURNING id')
     running.catch(() => undefined)
     await signIn(page, `${demo.runtime.adminUrl}/approvals`, 'grace')
     const entry = page.getByRole('list', { name: 'Requests' }).getByRole('link')
@@ -91,8 +113,7 @@ describe.skipIf(without)('the console in Chromium', { timeout: 180_000 }, () => 
     await page.getByText('Say why it is rejected').waitFor()
     await page.getByLabel('Comment').fill('looked at in the test')
     await page.getByRole('button', { name: 'Approve' }).click()
-    const { rows } = await running
-    expect(rows).toHaveLength(3)
+    expect((await running).split('\n').sort()).toEqual(['', '1', '2', '3'])
 
     await page.getByRole('link', { name: 'Audit' }).click()
     await page.getByLabel('Text').fill('UPDATE products SET price = price WHERE id')
@@ -185,6 +206,72 @@ describe.skipIf(without)('the console in Chromium', { timeout: 180_000 }, () => 
     await page.getByRole('button', { name: 'Judge it' }).click()
     await page.locator('.result').waitFor()
     expect(await page.locator('main img, main script').count()).toBe(0)
+  })
+
+  test('what is not there yet, is empty or has failed is said in words', async () => {
+    const url = demo.runtime.adminUrl
+    await signIn(page, url, 'grace')
+    let release: () => void = () => undefined
+    const gate = new Promise<void>((resolve) => (release = resolve))
+    await page.route('**/v1/audit?*', async (route) => {
+      await gate
+      await route.continue()
+    })
+    await page.goto(`${url}/audit?user=nobody-of-this-name`)
+    await page.getByText('Loading').first().waitFor()
+    release()
+    await page
+      .getByText(/^(No record|Nothing)/)
+      .first()
+      .waitFor()
+    await page.unroute('**/v1/audit?*')
+    await page.goto(`${url}/approvals`)
+    await page.getByText('Nothing waits for a decision').waitFor()
+    for (const [path, api] of [
+      ['/audit', '**/v1/audit?*'],
+      ['/approvals', '**/v1/approvals?*'],
+      ['/policy', '**/v1/policy'],
+    ] as const) {
+      let ill = true
+      await page.route(api, async (route) => {
+        if (ill) await route.fulfill({ status: 500, json: { error: 'the disk is gone' } })
+        else await route.continue()
+      })
+      await page.goto(`${url}${path}`)
+      const alert = page.getByRole('alert').filter({ hasText: 'the disk is gone' }).first()
+      await alert.waitFor()
+      expect(await serious()).toEqual([])
+      ill = false
+      await alert.getByRole('button', { name: 'Try again' }).click()
+      await alert.waitFor({ state: 'detached' })
+      await page.unroute(api)
+    }
+  })
+
+  test('everything is reached by keyboard, and one sees where one is', async () => {
+    const agent = await connect('agent', { application_name: 'by keyboard' })
+    await agent.query('SELECT id FROM customers LIMIT 1')
+    await signIn(page, `${demo.runtime.adminUrl}/audit?user=agent`, 'grace')
+    await page.getByRole('table', { name: 'Records' }).waitFor()
+    const names: string[] = []
+    for (let step = 0; step < 80; step++) {
+      await page.keyboard.press('Tab')
+      const [name, outline] = await page.evaluate<[string, string]>(`(() => {
+        const element = document.activeElement
+        const label = element.labels?.[0]?.textContent
+        const { outlineStyle, outlineWidth, boxShadow } = getComputedStyle(element)
+        return [
+          label ?? element.getAttribute('aria-label') ?? element.textContent,
+          outlineStyle + outlineWidth + boxShadow,
+        ]
+      })()`)
+      names.push(name.trim())
+      expect(outline, name).not.toBe('none0pxnone')
+      if (name.includes('SELECT id FROM customers')) break
+    }
+    expect(names).toEqual(expect.arrayContaining(['Overview', 'Policy', 'Text', 'Search']))
+    await page.keyboard.press('Enter')
+    await page.getByRole('complementary', { name: 'The record' }).waitFor()
   })
 
   test.each(['/', '/sessions', '/approvals?state=all', '/audit', '/policy'])(
