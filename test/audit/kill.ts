@@ -3,10 +3,9 @@
  * marked rows through it, again and again over one audit directory. What the server ran is then compared
  * with what is on record.
  */
-import { fork, type ChildProcess } from 'node:child_process'
+import { spawn, type ChildProcess } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import pg from 'pg'
 import { FileAuditLog, verifyAudit } from '../../src/audit/audit.ts'
 import { segmentsOf } from '../../src/audit/segments.ts'
@@ -27,7 +26,7 @@ export interface KillReport {
 }
 
 const clientCount = 4
-const worker = fileURLToPath(new URL('./kill-proxy.ts', import.meta.url))
+const main = process.env['REGATE_MAIN'] ?? 'dist/main.js'
 
 /** @param random between 0 and 1. */
 export async function killUnderLoad(
@@ -61,15 +60,22 @@ export async function killUnderLoad(
   return await compare(postgres, configuration, kills)
 }
 
+/** `regate serve` as people run it, from dist/: with its port when it listens. */
 async function start(configuration: string): Promise<{ child: ChildProcess; port: number }> {
-  const child = fork(worker, [configuration], {
-    execPath: process.execPath,
-    execArgv: ['scripts/run-ts.mjs'],
-    stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
+  const child = spawn(process.execPath, [main, 'serve', '--config', configuration], {
+    stdio: ['ignore', 'ignore', 'pipe'],
   })
+  const orphaned = (): boolean => child.kill('SIGKILL')
+  process.once('exit', orphaned)
+  child.once('exit', () => process.off('exit', orphaned))
+  let log = ''
   const port = await new Promise<number>((resolve, reject) => {
-    child.once('message', (message) => resolve((message as { port: number }).port))
-    child.once('exit', (code) => reject(new Error(`the proxy ended with ${String(code)}`)))
+    child.stderr.on('data', (chunk: Buffer) => {
+      log += chunk.toString()
+      const found = /"port":(\d+),.*"msg":"listening"/.exec(log)
+      if (found !== null) resolve(Number(found[1]))
+    })
+    child.once('exit', (code) => reject(new Error(`the proxy ended with ${String(code)}:\n${log}`)))
   })
   return { child, port }
 }
