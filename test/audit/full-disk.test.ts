@@ -109,7 +109,7 @@ describe.skipIf(!mounted)('with the disk full', () => {
       interval: 50,
     })
     await other.query("INSERT INTO marks VALUES ('after-2')")
-    expect((await marks('after%')).sort()).toEqual(['after-1', 'after-2'])
+    expect([...(await marks('after%'))].sort()).toEqual(['after-1', 'after-2'])
     const records = readdirSync(disk)
       .filter((name) => /^audit-main-\d+\.ndjson$/.test(name))
       .sort()
