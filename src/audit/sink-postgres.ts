@@ -6,6 +6,7 @@
  * strings that JSON allows (\u0000, lone surrogates).
  */
 import { once } from 'node:events'
+import { Socket } from 'node:net'
 import pg from 'pg'
 import { from as copyFrom } from 'pg-copy-streams'
 import type { AuditSink, ShippedRecord } from './shipper.ts'
@@ -17,6 +18,8 @@ export interface PostgresSinkOptions {
   readonly password: (() => Promise<string>) | null
   /** `table` or `schema.table`. */
   readonly table: string
+  /** A delivery that takes longer is given up and begun anew; default 90 s. */
+  readonly timeoutMs?: number
 }
 
 const columns = [
@@ -25,6 +28,8 @@ const columns = [
 ] as const
 
 const statementMs = 60_000
+/** A server that does not even say that a statement took too long is not there. */
+const timeoutMsDefault = 90_000
 
 /** A connection of its own, made again when it is lost. */
 export function postgresSink(options: PostgresSinkOptions): AuditSink {
@@ -33,12 +38,17 @@ export function postgresSink(options: PostgresSinkOptions): AuditSink {
     .map((part) => pg.escapeIdentifier(part))
     .join('.')
   let client: pg.Client | null = null
+  /** Of the connection in use: cut where it does not answer, which no query of pg's would notice. */
+  let socket: Socket | null = null
   const connected = async (): Promise<pg.Client> => {
     if (client !== null) return client
     const url = new URL(options.url)
     // In the URL, since pg takes that of the URL even where there is none.
     if (options.password !== null) url.password = encodeURIComponent(await options.password())
+    const opened = new Socket()
+    socket = opened
     const made = new pg.Client({
+      stream: () => opened,
       ...{ connectionString: url.href, application_name: 'regate audit' },
       ...{ statement_timeout: statementMs, connectionTimeoutMillis: 10_000 },
     })
@@ -57,20 +67,35 @@ export function postgresSink(options: PostgresSinkOptions): AuditSink {
   }
   return {
     name: options.name,
-    deliver: async (records) => {
-      const open = await connected()
-      try {
+    deliver: async (records, signal) => {
+      const { timeoutMs = timeoutMsDefault } = options
+      const limit = AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)])
+      const work = connected().then(async (open) => {
         await copy(open, table, records)
+      })
+      try {
+        await Promise.race([work, rejectedWith(limit)])
       } catch (error) {
+        work.catch(() => undefined)
         client = null
-        await open.end().catch(() => undefined)
+        socket?.destroy()
         throw error
       }
     },
     close: async () => {
-      await client?.end().catch(() => undefined)
+      const ended = client?.end().catch(() => undefined)
+      await Promise.race([ended, new Promise((resolve) => setTimeout(resolve, endMs).unref())])
+      socket?.destroy()
     },
   }
+}
+
+const endMs = 1_000
+
+async function rejectedWith(signal: AbortSignal): Promise<never> {
+  signal.throwIfAborted()
+  await once(signal, 'abort')
+  throw signal.reason
 }
 
 async function prepare(client: pg.Client, table: string): Promise<void> {

@@ -186,10 +186,13 @@ function attributes(
 }
 
 /** One record a line to whatever writes them: a stream such as stdout. */
-export function lineSink(name: string, write: (text: string) => Promise<void>): AuditSink {
+export function lineSink(
+  name: string,
+  write: (text: string, signal: AbortSignal) => Promise<void>,
+): AuditSink {
   return {
     name,
-    deliver: (records) => write(records.map(({ line }) => `${line}\n`).join('')),
+    deliver: (records, signal) => write(records.map(({ line }) => `${line}\n`).join(''), signal),
     close: () => undefined,
   }
 }

@@ -31,7 +31,7 @@ import { SqlParser, type Catalog } from '../sql/sql.ts'
 import { Catalogs } from './catalogs.ts'
 import { recordedOf } from './audit-wiring.ts'
 import { unmatchedNames } from './names.ts'
-import { PlaneObserver, startDetectors, watchServer } from './observe.ts'
+import { PlaneObserver, startDetectors, watchAudit, watchServer } from './observe.ts'
 import { Sandbox } from './sandbox.ts'
 import { tracerOf } from './tracing.ts'
 import type { Undo } from './undo.ts'
@@ -135,6 +135,7 @@ export class DataPlane implements DataPlanePort {
     })
     if (!options.alone) shareRows(server, control, undo)
     watchServer(options.metrics, server, options.name)
+    watchAudit(options.metrics, audit)
     return new DataPlane(options, undo, { server, judge, shadow, catalogs, identity, audit })
   }
 

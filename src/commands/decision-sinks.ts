@@ -45,6 +45,10 @@ export async function startSinks(
   const { directory, sinks } = configuration.audit
   const decisionLogs: DecisionLog[] = []
   const shippers = new Map<string, Shipper>()
+  // Together: each may take its time to send what is left.
+  undo.push(async () => {
+    await Promise.all([...shippers.values()].map((shipper) => shipper.close()))
+  })
   for (const one of sinks) {
     const sink = await sinkOf(one, environment, log)
     if (sink instanceof DecisionLog) decisionLogs.push(sink)
@@ -55,7 +59,6 @@ export async function startSinks(
       },
     })
     shippers.set(sink.name, shipper)
-    undo.push(() => shipper.close())
   }
   if (shippers.size > 0) watchSinks(metrics, shippers)
   return decisionLogs
@@ -107,8 +110,8 @@ async function sinkOf(
   }
 }
 
-async function writeStdout(text: string): Promise<void> {
-  if (!process.stdout.write(text)) await once(process.stdout, 'drain')
+async function writeStdout(text: string, signal: AbortSignal): Promise<void> {
+  if (!process.stdout.write(text)) await once(process.stdout, 'drain', { signal })
 }
 
 function watchSinks(metrics: Metrics, shippers: ReadonlyMap<string, Shipper>): void {

@@ -2,6 +2,7 @@
  * What /metrics shows of the data plane and the policy.
  */
 import { monitorEventLoopDelay, type IntervalHistogram } from 'node:perf_hooks'
+import { FileAuditLog, type AuditLog } from '../audit/audit.ts'
 import { stages, type Statistics } from '../core/core.ts'
 import type { Metrics, PlaneObservation, PolicyKeeper } from '../control/control.ts'
 import { detectorKinds, ValueDetectors, type DetectorKind } from '../masking/masking.ts'
@@ -67,6 +68,16 @@ export function watchStatistics(metrics: Metrics, statistics: Statistics, name: 
       () => statistics.serverErrors,
     ],
   })
+  metrics.watch({
+    name: 'regate_holds_total',
+    help: 'Statements that waited for people, by what came of it.',
+    kind: 'counter',
+    labels: ['outcome'],
+    read: () => [...statistics.holds].map(([outcome, value]) => ({ labels: { outcome }, value })),
+  })
+  metrics.durations('regate_hold_seconds', 'Time that statements waited for people.', () => [
+    { labels: {}, durations: statistics.hold.snapshot() },
+  ])
   const lookups = (hit: () => number, miss: () => number) => () => [
     { labels: { outcome: 'hit' }, value: hit() },
     { labels: { outcome: 'miss' }, value: miss() },
@@ -90,6 +101,22 @@ export function watchStatistics(metrics: Metrics, statistics: Statistics, name: 
     'Time from forwarding a statement to its last answer.',
     () => [{ labels: {}, durations: statistics.upstream.snapshot() }],
   )
+}
+
+/** Registers what a data plane's audit log has done. */
+export function watchAudit(metrics: Metrics, audit: AuditLog): void {
+  if (!(audit instanceof FileAuditLog)) return
+  watchAll(metrics, 'gauge', {
+    regate_audit_failing: [
+      '1 while records cannot be written: statements are refused.',
+      () => Number(audit.failing),
+    ],
+  })
+  watchAll(metrics, 'counter', {
+    regate_audit_records_total: ['Records that were written.', () => audit.writtenCount],
+    regate_audit_bytes_total: ['Bytes of those records.', () => audit.writtenBytes],
+    regate_audit_failures_total: ['Writes that failed.', () => audit.failedCount],
+  })
 }
 
 /** Registers what is known of the active policy. */

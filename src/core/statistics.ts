@@ -141,6 +141,9 @@ export class Statistics {
   readonly evaluation = new Durations()
   readonly audit = new Durations()
   readonly upstream = new Durations()
+  /** How long statements waited for people, and how often with which outcome. */
+  readonly hold = new Durations()
+  readonly holds = new Map<string, number>()
   rows = 0
   bytes = 0
   /** Rows in which at least one value was masked. */
@@ -181,6 +184,12 @@ export class Statistics {
       this.decisionMisses++
       this.evaluation.observe(us)
     }
+  }
+
+  /** A statement waited for people. `outcome` is one of few words. */
+  held(us: number, outcome: string): void {
+    this.hold.observe(us)
+    this.holds.set(outcome, (this.holds.get(outcome) ?? 0) + 1)
   }
 
   /** A statement has ended: its time at the server in microseconds and what it gave. */

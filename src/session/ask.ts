@@ -178,12 +178,14 @@ export class Asker {
       },
     )
     this.#hold = hold
-    const { clock } = state.options
+    const { clock, gate } = state.options
     const fromUs = clock.monotonicUs()
     const until = hold.outcome.then((outcome) => {
       this.#hold = null
       const given = outcome.kind === 'approved' ? 'approved' : outcome.approval.outcome
-      this.held = { fromUs, toUs: clock.monotonicUs(), outcome: given }
+      const toUs = clock.monotonicUs()
+      this.held = { fromUs, toUs, outcome: given }
+      gate.statistics.held(toUs - fromUs, given)
       if (outcome.kind === 'refused') {
         const { message, ...rest } = outcome
         const refusal = { ...state.fault('denied', message, rest), byPolicy: true }

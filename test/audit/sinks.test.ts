@@ -1,6 +1,6 @@
 /** Sinks against real receivers: an HTTP server, a PostgreSQL, files. Slow, failing, and restarted. */
 import { createServer } from 'node:http'
-import type { AddressInfo } from 'node:net'
+import { connect, createServer as createTcpServer, type AddressInfo, type Socket } from 'node:net'
 import { mkdtempSync, readFileSync, rmSync, unlinkSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -18,7 +18,9 @@ import {
 } from '../../src/audit/audit.ts'
 import { segmentsOf } from '../../src/audit/segments.ts'
 import { systemClock } from '../../src/core/core.ts'
+import pg from 'pg'
 import { execute, startPostgres } from '../support/postgres.ts'
+import { startProxy } from '../support/proxy.ts'
 
 let directory: string
 let log: FileAuditLog
@@ -238,4 +240,130 @@ it('fills a table by COPY, each record once, with its hash intact', async () => 
   const rows = result.rows as { line: string; session: string | null; type: string }[]
   expect(rows.map(({ line }) => line)).toEqual(written())
   expect(rows[1]).toMatchObject({ session: 's', type: 'statement_decided' })
+})
+
+/** A TCP server that does with each connection what it is told to; open connections are ended. */
+async function tcp(handle: (socket: Socket) => void): Promise<number> {
+  const sockets = new Set<Socket>()
+  const server = createTcpServer((socket) => {
+    sockets.add(socket)
+    socket.on('error', () => undefined)
+    handle(socket)
+  })
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  closing.push(() => {
+    for (const socket of sockets) socket.destroy()
+    server.close()
+  })
+  return (server.address() as AddressInfo).port
+}
+
+it('outlives a receiver that hangs, answers garbage, hangs up, and is well again', async () => {
+  const { url, bodies } = await receiver()
+  let mode: 'hang' | 'garbage' | 'half' | 'bye' | 'well' = 'hang'
+  let count = 0
+  const port = await tcp((socket) => {
+    count++
+    if (mode === 'well') {
+      const onward = connect(Number(new URL(url).port), '127.0.0.1')
+      onward.on('error', () => socket.destroy())
+      socket.pipe(onward).pipe(socket)
+    } else if (mode === 'garbage') socket.end('\u0000\u001b[2Jnot HTTP at all\r\n\r\n')
+    else if (mode === 'half') socket.write('HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{"pa')
+    else if (mode === 'bye') socket.destroy()
+    else socket.resume()
+  })
+  write(20)
+  const slow = { ...target(`http://127.0.0.1:${port}/v1/logs`), timeoutMs: 100 }
+  const shipper = ship(httpSink('http-ill', slow))
+  for (const ill of ['hang', 'garbage', 'half', 'bye'] as const) {
+    mode = ill
+    const before = [count, shipper.status.failureCount] as const
+    await until(() => count > before[0] + 1 && shipper.status.failureCount > before[1] + 1)
+    expect(shipper.status.failing).toBe(true)
+    expect(shipper.status.sentCount).toBe(0)
+    write(5)
+  }
+  mode = 'well'
+  await until(() => linesOf(bodies).length >= written().length)
+  expect([...new Set(linesOf(bodies))]).toEqual(written())
+  await until(() => !shipper.status.failing && shipper.status.lagBytes === 0)
+})
+
+it('gives up a PostgreSQL that freezes, and goes on with it later, each record once', async () => {
+  const server = await startPostgres()
+  closing.push(() => server.stop())
+  let frozen = false
+  const pairs: (readonly [Socket, Socket])[] = []
+  const port = await tcp((socket) => {
+    const onward = connect(server.port, server.host)
+    onward.on('error', () => socket.destroy())
+    socket.on('close', () => onward.destroy())
+    pairs.push([socket, onward])
+    socket.on('data', (chunk) => {
+      if (!frozen) onward.write(chunk)
+    })
+    onward.on('data', (chunk) => {
+      if (!frozen) socket.write(chunk)
+    })
+  })
+  const options = {
+    ...{ name: 'postgres-ill', url: `postgres://${server.user}@127.0.0.1:${port}/postgres` },
+    ...{ password: () => Promise.resolve(server.password), table: 'regate_audit' },
+  }
+  write(10)
+  const shipper = ship(postgresSink({ ...options, timeoutMs: 3_000 }))
+  await until(() => shipper.status.sentCount === 11)
+  frozen = true
+  write(10)
+  await until(() => shipper.status.failing)
+  frozen = false
+  await until(() => shipper.status.sentCount >= 21)
+  const { rows } = await execute(server, 'SELECT count(*)::int AS n FROM regate_audit')
+  expect(rows).toEqual([{ n: 21 }])
+  // One that hangs when regate stops keeps nobody.
+  frozen = true
+  write(10)
+  await new Promise((resolve) => setTimeout(resolve, 100))
+  await shipper.close(50)
+  expect(shipper.status.lagBytes).toBeGreaterThan(0)
+})
+
+it('is never waited for by a statement, nor by the end of a regate', async () => {
+  const server = await startPostgres()
+  closing.push(() => server.stop())
+  let asked = 0
+  const port = await tcp((socket) => {
+    asked++
+    socket.resume()
+  })
+  const proxy = await startProxy(server, {
+    configuration: {
+      audit: {
+        directory: 'audit',
+        sinks: [
+          { kind: 'http', url: `http://127.0.0.1:${port}/` },
+          { kind: 'otlp', url: `http://127.0.0.1:${port}/v1/logs` },
+          { kind: 'opa', url: `http://127.0.0.1:${port}` },
+          { kind: 'postgres', url: `postgres://nobody@127.0.0.1:${port}/audit` },
+          { kind: 'file', path: join(directory, 'nowhere', 'copy.ndjson') },
+        ],
+      },
+    },
+  })
+  const client = new pg.Client({ connectionString: proxy.url('postgres', 'ann') })
+  await client.connect()
+  await until(() => asked >= 4)
+  for (let n = 0; n < 100; n++) await client.query(`SELECT ${n} AS marked`)
+  await client.end()
+  const metrics = await (await fetch(`${proxy.adminUrl}/metrics`)).text()
+  const lags = [...metrics.matchAll(/^regate_audit_sink_lag_bytes\{sink="([a-z]+)-\w+"\} (\d+)$/gm)]
+  expect(lags.map(([, kind]) => kind).sort()).toEqual(['file', 'http', 'opa', 'otlp', 'postgres'])
+  for (const [, kind, bytes] of lags) expect(Number(bytes), kind).toBeGreaterThan(10_000)
+  expect(metrics).toMatch(/^regate_audit_sink_failing\{sink="file-\w+"\} 1$/m)
+  const log = segmentsOf(join(proxy.directory, 'audit'), 'main')
+    .map(({ path }) => readFileSync(path, 'utf8'))
+    .join('')
+  expect(log.match(/"type":"statement_decided"[^\n]*AS marked/g)).toHaveLength(100)
+  await proxy.stop()
 })

@@ -30,6 +30,11 @@ describe('/metrics', () => {
           groups: { agents: { read: ['*'], write: [], ddl: 'deny', unmask: [], infer: false } },
         },
       },
+      configuration: {
+        audit: { directory: 'audit', sinks: [{ kind: 'file', path: 'copy.ndjson' }] },
+        // Nobody listens there: only the names of its metrics are looked at.
+        traces: { url: 'http://127.0.0.1:9/v1/traces', ratio: 0 },
+      },
     })
     const client = new pg.Client({ connectionString: proxy.url('postgres', 'ann') })
     await client.connect()
@@ -89,7 +94,7 @@ describe('/metrics', () => {
     expect(misses).toBeGreaterThanOrEqual(4)
   })
 
-  test('every metric that the dashboard and the alerts name is there', () => {
+  test('every metric that the dashboard, the alerts and the guide name is there, and back', () => {
     const there = new Set(
       [...text.matchAll(/^# TYPE (\S+) (\w+)/gm)].flatMap(([, name = '', kind]) =>
         kind === 'histogram' ? [`${name}_bucket`, `${name}_count`, `${name}_sum`] : [name],
@@ -100,5 +105,12 @@ describe('/metrics', () => {
       expect(named.size).toBeGreaterThan(5)
       expect([...named].filter((name) => !there.has(name))).toEqual([])
     }
+    const guide = readFileSync('docs/guides/metrics.md', 'utf8')
+    const described = new Set(guide.match(/\bregate_[a-z0-9_]+/g) ?? [])
+    const metrics = [...text.matchAll(/^# TYPE (\S+)/gm)].map(([, name = '']) => name)
+    expect([...described].filter((name) => !metrics.includes(name))).toEqual([])
+    // Node's own are described together.
+    const own = metrics.filter((name) => !/^regate_(nodejs|process)_/.test(name))
+    expect(own.filter((name) => !described.has(name))).toEqual([])
   })
 })

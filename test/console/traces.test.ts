@@ -173,6 +173,10 @@ test('a hold is a span of its own, as long as people took', async () => {
   expect(hold.endNs - hold.startNs).toBeGreaterThan(50_000_000n)
   expect(root.startNs).toBeLessThan(BigInt(heldAt) * 1_000_000n)
   expect(named(spans, 'upstream').startNs).toBeGreaterThanOrEqual(hold.endNs)
+  const metrics = await (await fetch(`${proxy.adminUrl}/metrics`, { headers })).text()
+  expect(metrics).toMatch(/^regate_holds_total\{outcome="approved"\} 1$/m)
+  expect(metrics).toMatch(/^regate_hold_seconds_count 1$/m)
+  expect(metrics).toMatch(/^regate_approvals_held 0$/m)
 })
 
 test('who says no, or nothing, where the ratio is 0, is not traced', async () => {
