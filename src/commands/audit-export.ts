@@ -122,6 +122,6 @@ export function csvRow({ record }: Found, end: Ended | null): string {
 function csvValue(value: Value): string {
   if (value === null || value === undefined) return ''
   const plain = typeof value === 'object' ? value.join(' ') : String(value)
-  const text = printable(/^[=+\-@\t\r]/.test(plain) ? `'${plain}` : plain)
+  const text = printable(/^[=+\-@\t\r＝＋－＠]/.test(plain) ? `'${plain}` : plain)
   return /[",]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text
 }

@@ -7,6 +7,7 @@ import { join } from 'node:path'
 import pg from 'pg'
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import yargs from 'yargs'
+import { FileAuditLog } from '../../src/audit/audit.ts'
 import { CommandFailure, registerCommands } from '../../src/commands/commands.ts'
 import { startPostgres, type TestPostgres } from '../support/postgres.ts'
 import { startProxy, type ProxyInProcess } from '../support/proxy.ts'
@@ -259,6 +260,40 @@ describe('regate audit', () => {
     expect(shown).not.toContain('078-05-1120')
     expect(shown).toMatch(/refused 42501/)
     expect(shown).toMatch(/session ended/)
+  })
+
+  it('plays in the rhythm of the session: as fast as asked, and no pause above the longest', async () => {
+    const played = join(proxy.directory, 'played')
+    let nowMs = Date.parse('2026-01-01T00:00:00Z')
+    const log = FileAuditLog.open({
+      ...{
+        directory: played,
+        worker: 'w',
+        fsync: 'batch',
+        segmentBytesMax: 1e9,
+        segmentMsMax: 1e9,
+      },
+      ...{ retainMs: 0, clock: { nowMs: () => nowMs, monotonicUs: () => 0 } },
+      onNews: () => undefined,
+    })
+    for (const afterMs of [0, 10_000, 20_000]) {
+      nowMs += afterMs
+      const text = JSON.stringify({ session: 's1', statement: { text: `SELECT ${afterMs}` } })
+      log.append('statement_decided', text.slice(1, -1))
+      void log.commit()
+    }
+    log.close()
+    const timed = async (...more: string[]): Promise<number> => {
+      const started = performance.now()
+      const shown = await regate('play', 's1', '-d', played, ...more)
+      expect(shown).toMatch(/00:00\.000\] => SELECT 0\n[^]*00:10\.000\] => SELECT 10000\n/)
+      expect(shown).toMatch(/00:30\.000\] => SELECT 20000\n/)
+      return performance.now() - started
+    }
+    // Timers may be late, and are early by less than a millisecond.
+    expect(await timed('--speed', '100')).toBeGreaterThan(297)
+    expect(await timed('--speed', '1', '--max-wait', '200ms')).toBeGreaterThan(397)
+    await timed('--speed', '0')
   })
 
   it('writes CSV that no spreadsheet runs', async () => {

@@ -73,8 +73,8 @@ beforeAll(async () => {
   const tokenClient = await connect('token', { password: await token() })
   await tried(tokenClient, `DELETE FROM notes -- ${hostile}`)
   // Names as long as a startup message may be, and longer.
-  await tried(await connect(`${'x<b>'.repeat(1_500)}`), 'SELECT 2')
-  await connect(`${'x<b>\u001b'.repeat(4_000)}`).catch(() => undefined)
+  await tried(await connect('x<b>'.repeat(1_500)), 'SELECT 2')
+  await connect('x<b>\u001b'.repeat(4_000)).catch(() => undefined)
   await connect('token', { password: hostile }).catch(() => undefined)
   const waiting = await connect(hostile)
   held = tried(waiting, `DELETE FROM notes /* ${hostile} ${'y<i>'.repeat(20_000)} */`)

@@ -4,12 +4,13 @@ import {
   readdirSync,
   readFileSync,
   rmSync,
+  statSync,
   writeFileSync,
 } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, it } from 'vitest'
-import { FileAuditLog, type FileAuditOptions } from '../../../src/audit/audit.ts'
+import { FileAuditLog, verifyAudit, type FileAuditOptions } from '../../../src/audit/audit.ts'
 import { genesis, linkOf } from '../../../src/audit/chain.ts'
 import { systemClock } from '../../../src/core/core.ts'
 
@@ -116,4 +117,51 @@ it('cuts a torn last record off and says so', () => {
 it('refuses to open where the directory cannot be used', () => {
   writeFileSync(join(directory, 'file'), '')
   expect(() => open({ directory: join(directory, 'file') })).toThrow(/audit log cannot be written/)
+})
+
+it('begins a segment by size and by time, and takes what is too old away, saying so', async () => {
+  const hourMs = 3_600_000
+  let nowMs = Date.now()
+  const clock = { nowMs: () => nowMs, monotonicUs: () => 0 }
+  const segments = (): string[] =>
+    readdirSync(directory)
+      .filter((name) => /^audit-w1-\d+\.ndjson$/.test(name))
+      .sort()
+  const write = (log: FileAuditLog, count: number): void => {
+    for (let n = 0; n < count; n++) {
+      log.append('statement_decided', `"n":${n}`)
+      void log.commit()
+    }
+  }
+  const bySize = open({ clock, segmentBytesMax: 2_000, segmentMsMax: hourMs })
+  write(bySize, 30)
+  const full = segments()
+  expect(full.length).toBeGreaterThan(2)
+  for (const name of full.slice(0, -1)) {
+    const { size } = statSync(join(directory, name))
+    expect(size).toBeGreaterThanOrEqual(2_000)
+    expect(size).toBeLessThan(2_600)
+  }
+  bySize.close()
+  const byTime = open({ clock, segmentBytesMax: 1e9, segmentMsMax: hourMs })
+  write(byTime, 3)
+  const before = segments().length
+  nowMs += hourMs
+  write(byTime, 1)
+  write(byTime, 1)
+  expect(segments()).toHaveLength(before + 1)
+  byTime.close()
+  // A month later nothing of it is wanted but the newest, and the chain says what is gone.
+  nowMs += 31 * 24 * hourMs
+  const later = open({ clock, retainMs: 30 * 24 * hourMs })
+  write(later, 1)
+  later.close()
+  expect(segments()).toEqual([expect.stringContaining(`${before + 1}.ndjson`)])
+  const retired = lines()
+    .map((line) => JSON.parse(line) as { type: string; segment?: string })
+    .filter(({ type }) => type === 'audit_retired')
+    .map(({ segment }) => segment)
+  expect(retired).toHaveLength(before)
+  expect(retired).toEqual(expect.arrayContaining(full))
+  expect((await verifyAudit(directory)).problems).toEqual([])
 })
