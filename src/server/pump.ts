@@ -7,12 +7,14 @@ import type { Socket } from 'node:net'
 import { ProxyError, type Limits } from '../core/core.ts'
 import { Session, type SessionOptions } from '../session/session.ts'
 import { encodeErrorResponse, encodeTerminate, written } from '../wire/wire.ts'
+import type { Receiver } from './receive.ts'
 
 export interface PumpOptions {
   readonly client: Socket
   readonly upstream: Socket
   readonly session: SessionOptions
   readonly limits: Limits
+  readonly receiver: Receiver
   /** Bytes of the client that came behind its authentication. */
   readonly pending: Buffer
   /** Bytes of the server behind its first ReadyForQuery. */
@@ -66,14 +68,6 @@ export class Pump {
   start(): void {
     const client = this.#client
     const upstream = this.#upstream
-    client.on('data', (chunk: Buffer) => {
-      this.clientBytesCount += chunk.length
-      this.session.clientBytes(chunk)
-    })
-    upstream.on('data', (chunk: Buffer) => {
-      this.upstreamBytesCount += chunk.length
-      this.session.upstreamBytes(chunk)
-    })
     client.on('drain', () => {
       if (!this.#ended) upstream.resume()
     })
@@ -99,6 +93,16 @@ export class Pump {
       this.session.upstreamBytes(this.#options.upstreamPending)
     }
     if (this.#options.pending.length > 0) this.session.clientBytes(this.#options.pending)
+    this.#options.receiver.receive(upstream, (chunk) => {
+      if (this.#ended) return
+      this.upstreamBytesCount += chunk.length
+      this.session.upstreamBytes(chunk)
+    })
+    this.#options.receiver.receive(client, (chunk) => {
+      if (this.#ended) return
+      this.clientBytesCount += chunk.length
+      this.session.clientBytes(chunk)
+    })
     client.resume()
     upstream.resume()
   }
@@ -173,8 +177,6 @@ export class Pump {
     this.session.clientClosed()
     const client = this.#client
     const upstream = this.#upstream
-    client.removeAllListeners('data')
-    upstream.removeAllListeners('data')
     if (!upstream.destroyed) upstream.end(terminateFrame)
     if (!client.destroyed) client.end()
     // A peer that neither reads nor closes keeps no socket.

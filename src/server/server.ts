@@ -30,6 +30,7 @@ import {
 } from '../wire/wire.ts'
 import { acceptClient, type AcceptedClient, type CancelRequest } from './handshake.ts'
 import { Pump } from './pump.ts'
+import { Receiver } from './receive.ts'
 import { upstreamParameters } from './startup.ts'
 import type { ClientTls } from './tls.ts'
 
@@ -135,6 +136,7 @@ export class Server {
   readonly gate: Gate
   readonly #options: ServerOptions
   readonly #turnEnd: TurnEnd
+  readonly #receiver = new Receiver()
   readonly #net: NetServer
   readonly #running = new Map<string, Running>()
   readonly #connections = new Set<Socket>()
@@ -507,13 +509,14 @@ export class Server {
       sendCancel(target, connection.processId, connection.secret)
     audit.append(
       'session_started',
-      `${members},"role":${JSON.stringify(roleName)},"process_id":${connection.processId}`,
+      `${members.text},"role":${JSON.stringify(roleName)},"process_id":${connection.processId}`,
     )
     const durable = audit.commit()
     const pump = new Pump({
       client: client.socket,
       upstream: connection.socket,
       limits,
+      receiver: this.#receiver,
       pending: client.pending,
       upstreamPending: connection.pending,
       session: {
@@ -546,7 +549,7 @@ export class Server {
       onEnd: (why, error) => {
         catalog.release()
         if (this.#running.delete(id)) this.#options.onSession?.({ kind: 'ended', id })
-        audit.append('session_ended', `${members},"reason":${JSON.stringify(why)}`)
+        audit.append('session_ended', `${members.text},"reason":${JSON.stringify(why)}`)
         if (error !== null && !(error instanceof ProxyError))
           log.error({ err: error, session: id }, 'session failed')
       },
