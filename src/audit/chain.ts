@@ -4,6 +4,8 @@
  * every hash behind it; cutting off the newest end is what the signed checkpoints are for.
  */
 import { createHash, hash } from 'node:crypto'
+import type { RecordMembers } from './audit.ts'
+import { LineBuffer } from './line-buffer.ts'
 
 /** Where a chain stands. */
 export interface Tail {
@@ -13,7 +15,7 @@ export interface Tail {
 
 export interface ChainRecord {
   readonly type: string
-  readonly members: string
+  readonly members: RecordMembers
   readonly timeMs: number
 }
 
@@ -27,7 +29,6 @@ const hashLength = 64
 const endLength = hashLength + 11
 /** `,"prev":"…"` */
 const prevLength = hashLength + 10
-const keptBytesMax = 1024 * 1024
 
 let lastMs = -1
 let lastTime = ''
@@ -40,13 +41,17 @@ function isoTime(timeMs: number): string {
   return lastTime
 }
 
+const prevName = Buffer.from(',"prev":"')
+const hashName = Buffer.from('","hash":"')
+const lineEnd = Buffer.from('"}\n')
+
 /** Makes lines. Its buffer is used again for every batch. */
 export class ChainWriter {
-  readonly #worker: string
-  #buffer = Buffer.allocUnsafe(64 * 1024)
+  readonly #idName: string
+  readonly #lines = new LineBuffer()
 
   constructor(worker: string) {
-    this.#worker = worker
+    this.#idName = `{"id":"${worker}-`
   }
 
   /** The lines of a batch and the tail behind it. `bytes` is valid until the next call. */
@@ -54,30 +59,44 @@ export class ChainWriter {
     tail: Tail,
     batch: readonly ChainRecord[],
   ): { readonly bytes: Buffer; readonly tail: Tail } {
-    if (this.#buffer.length > keptBytesMax) this.#buffer = Buffer.allocUnsafe(64 * 1024)
+    const lines = this.#lines
+    lines.clear()
     let { sequence, hash: prev } = tail
-    let end = 0
+    /** Where the hash of the record before stands. */
+    let prevStart = -1
     for (const { type, members, timeMs } of batch) {
       sequence++
-      const text =
-        `{"id":"${this.#worker}-${sequence}","time":"${isoTime(timeMs)}","type":"${type}"` +
-        `${members === '' ? '' : ','}${members},"prev":"${prev}"`
-      const buffer = this.#room(end, text.length * 3 + endLength + 1)
-      const start = end
-      end += buffer.write(text, start, 'utf8')
-      prev = hash('sha256', buffer.subarray(start, end), 'hex')
-      end += buffer.write(`,"hash":"${prev}"}\n`, end, 'latin1')
+      const start = lines.end
+      const head = `${this.#idName}${sequence}","time":"${isoTime(timeMs)}","type":"${type}"`
+      if (typeof members === 'string') {
+        lines.text(members === '' ? head : `${head},${members}`)
+      } else {
+        lines.text(head)
+        addMembers(lines, members)
+      }
+      lines.bytes(prevName)
+      if (prevStart < 0) lines.text(prev)
+      else lines.again(prevStart, prevStart + hashLength)
+      // The hash is over all of the line before `,"hash":`, of which a quote is still to come.
+      lines.bytes(hashName)
+      prev = hash('sha256', lines.view(start, lines.end - hashName.length + 1), 'hex')
+      prevStart = lines.end
+      lines.text(prev)
+      lines.bytes(lineEnd)
     }
-    return { bytes: this.#buffer.subarray(0, end), tail: { sequence, hash: prev } }
+    return { bytes: lines.view(0), tail: { sequence, hash: prev } }
   }
+}
 
-  #room(used: number, more: number): Buffer {
-    if (this.#buffer.length - used < more) {
-      const larger = Buffer.allocUnsafe(Math.max(this.#buffer.length * 2, used + more))
-      this.#buffer.copy(larger, 0, 0, used)
-      this.#buffer = larger
+const comma = Buffer.from(',')
+
+function addMembers(lines: LineBuffer, parts: Exclude<RecordMembers, string>): void {
+  for (const part of parts) {
+    if (typeof part === 'string') lines.text(`,${part}`)
+    else {
+      lines.bytes(comma)
+      lines.recordText(part)
     }
-    return this.#buffer
   }
 }
 

@@ -20,7 +20,7 @@ import {
 } from 'node:fs'
 import { join } from 'node:path'
 import { ProxyError, type Clock } from '../core/core.ts'
-import type { AuditLog } from './audit.ts'
+import { membersText, type AuditLog, type RecordMembers } from './audit.ts'
 import { ChainWriter, genesis, linkOf, type ChainRecord, type Tail } from './chain.ts'
 import { Checkpoints } from './checkpoint.ts'
 import { ChainLock } from './lock.ts'
@@ -155,7 +155,7 @@ export class FileAuditLog implements AuditLog {
     return this.#failure !== null
   }
 
-  append(type: string, members: string): void {
+  append(type: string, members: RecordMembers): void {
     this.#pending.push({ type, members, timeMs: this.#options.clock.nowMs() })
     this.#timer ??= setTimeout(() => {
       this.#timer = null
@@ -265,7 +265,8 @@ export class FileAuditLog implements AuditLog {
   #keep(batch: readonly ChainRecord[]): void {
     const kept = batch.filter(
       ({ type, members }) =>
-        type !== 'statement_decided' || members.includes('"outcome":{"forwarded":false'),
+        type !== 'statement_decided' ||
+        membersText(members).includes('"outcome":{"forwarded":false'),
     )
     this.#refusedCount += batch.length - kept.length
     this.#lostCount += Math.max(0, kept.length - keptCountMax)

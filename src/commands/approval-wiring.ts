@@ -6,7 +6,7 @@ import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { Agent } from 'undici'
 import type { Logger } from 'pino'
-import { FileAuditLog, type AuditLog } from '../audit/audit.ts'
+import { FileAuditLog, type AuditLog, type RecordMembers } from '../audit/audit.ts'
 import {
   ApprovalService,
   ed25519Signer,
@@ -164,7 +164,7 @@ class LaterAudit implements AuditLog {
     this.#options = options
   }
 
-  append(type: string, members: string): void {
+  append(type: string, members: RecordMembers): void {
     this.#open().append(type, members)
   }
 

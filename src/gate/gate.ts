@@ -7,7 +7,7 @@
  * revision. Touches no socket, clock or file.
  */
 import { LRUCache } from 'lru-cache'
-import { ProxyError, Statistics, type Clock, type Limits } from '../core/core.ts'
+import { ProxyError, Statistics, type Clock, type Limits, type RecordText } from '../core/core.ts'
 import { planMasks, type MaskPlan } from '../masking/masking.ts'
 import {
   EvaluationPending,
@@ -40,6 +40,7 @@ import { JudgedTexts, newText, type JudgedText } from './texts.ts'
 import {
   bothNeeds,
   noNeeds,
+  timed,
   usesNames,
   type Admitted,
   type Needs,
@@ -200,7 +201,7 @@ export class Gate {
       return { kind: 'later', wait: 'evaluation', until: error.until }
     }
     const durationUs = Math.round(this.#options.clock.monotonicUs() - startedUs)
-    const verdict: Verdict = judged.kind === 'admitted' ? { ...judged, durationUs } : judged
+    const verdict = judged.kind === 'admitted' ? timed(judged, durationUs) : judged
     if (asked.shape !== null && this.#hidesConstants) {
       this.#shapes.keepVerdict(asked.shape, context.key, verdict)
     }
@@ -317,12 +318,27 @@ export class Gate {
     { decision, revision }: Judgement,
   ): Admitted {
     const { classified } = this.#options.judge.policy
-    const judged = { text: statement.text, statement, analysis, decision, plan, refused: null }
     return {
-      ...{ statement, analysis, decision, plan, revision },
+      statement,
+      analysis,
+      decision,
+      plan,
+      revision,
       verify:
         classified === 'unknown' || classified.length > 0 || this.#options.watchesResults === true,
-      members: statementMembers({ ...judged, revision, fingerprint }, this.#options.literals),
+      members: statementMembers(
+        {
+          text: statement.text,
+          statement,
+          analysis,
+          decision,
+          plan,
+          revision,
+          fingerprint,
+          refused: null,
+        },
+        this.#options.literals,
+      ),
       tally: this.statistics.tally(analysis.kind, decision.action, decision.rule),
     }
   }
@@ -419,7 +435,7 @@ export class Gate {
   }
 
   /** Audit members of a refusal that regate gives by itself; `text` is a view of the query string. */
-  refusalMembers(refusal: Refusal, text: Buffer, rule = 'regate.session'): string {
+  refusalMembers(refusal: Refusal, text: Buffer, rule = 'regate.session'): RecordText {
     const nothing = { statement: null, analysis: null, decision: null, plan: null }
     return statementMembers(
       {

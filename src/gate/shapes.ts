@@ -8,11 +8,10 @@
  * (the context's key). The audit's members carry the text that runs, not the one that was judged.
  */
 import { LRUCache } from 'lru-cache'
+import { RecordText } from '../core/core.ts'
 import type { Analysis, ParsedStatement, SyntaxNode } from '../sql/sql.ts'
 import { isRedacted, statementMembers, textMember, type Literals } from './record.ts'
-import type { Admitted, Verdict } from './verdict.ts'
-
-export type AdmittedVerdict = Extract<Verdict, { kind: 'admitted' }>
+import type { Admitted, AdmittedVerdict, Verdict } from './verdict.ts'
 
 /** A statement known by its shape: its own text, the tree of the one that was judged. */
 class ShapedStatement implements ParsedStatement {
@@ -101,13 +100,12 @@ export class Shapes {
     const admitted = kept?.verdict?.statements[0]
     if (kept === undefined || kept.verdict === null || admitted === undefined) return null
     return {
-      ...{ kind: 'admitted', statements: [this.#admitted(text, admitted, kept)] },
-      ...{
-        cached: true,
-        durationUs: 0,
-        reusable: kept.verdict.reusable,
-        needs: kept.verdict.needs,
-      },
+      kind: 'admitted',
+      statements: [this.#admitted(text, admitted, kept)],
+      cached: true,
+      durationUs: 0,
+      reusable: kept.verdict.reusable,
+      needs: kept.verdict.needs,
     }
   }
 
@@ -120,10 +118,10 @@ export class Shapes {
     if (known === undefined || kept === undefined || admitted === undefined) return
     const { members, statement } = admitted
     const head = textMember(statement.text, false)
-    const open = !isRedacted(statement.text, this.#literals) && members.startsWith(head)
+    const open = !isRedacted(statement.text, this.#literals) && members.text.startsWith(head)
     kept.verdict = verdict
-    kept.membersRest = open ? members.slice(head.length) : null
-    known.bytes += members.length * 4 + statement.astJson.length * 5 + 512
+    kept.membersRest = open ? members.text.slice(head.length) : null
+    known.bytes += members.text.length * 4 + statement.astJson.length * 5 + 512
     this.#known.set(shape, known)
   }
 
@@ -132,7 +130,7 @@ export class Shapes {
     const { analysis, decision, plan, revision, verify, tally } = admitted
     const members =
       membersRest !== null && !isRedacted(statement.text, this.#literals)
-        ? textMember(statement.text, false) + membersRest
+        ? new RecordText(textMember(statement.text, false) + membersRest)
         : statementMembers(
             {
               ...{ text: statement.text, statement, analysis, decision, plan, revision },

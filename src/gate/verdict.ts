@@ -1,6 +1,6 @@
 /** The values the gate gives: what was admitted, what was refused and why. Immutable, shareable. */
 import type { MaskPlan } from '../masking/masking.ts'
-import type { Tally } from '../core/core.ts'
+import type { RecordText, Tally } from '../core/core.ts'
 import type { StatementDecision } from '../policy/policy.ts'
 import type { Analysis, ParsedStatement } from '../sql/sql.ts'
 
@@ -30,7 +30,7 @@ export interface Admitted {
   readonly verify: boolean
   readonly revision: string
   /** Audit members that do not change between executions: statement, decision, access. */
-  readonly members: string
+  readonly members: RecordText
   /** Where statements like this are counted. */
   readonly tally: Tally
 }
@@ -85,7 +85,7 @@ export type Verdict =
       readonly refusal: Refusal
       readonly needs: Needs
       /** Audit members of the refusal. */
-      readonly members: string
+      readonly members: RecordText
     }
   /** Must be held until people approved it. */
   | {
@@ -97,3 +97,11 @@ export type Verdict =
     }
   /** The answer needs something that takes time; judge again when the promise is settled. */
   | { readonly kind: 'later'; readonly wait: 'parse' | 'evaluation'; readonly until: Promise<void> }
+
+export type AdmittedVerdict = Extract<Verdict, { kind: 'admitted' }>
+
+/** With the time it took. Written out, because to spread an object here costs microseconds. */
+export function timed(verdict: AdmittedVerdict, durationUs: number): AdmittedVerdict {
+  const { statements, cached, reusable, needs } = verdict
+  return { kind: 'admitted', statements, cached, durationUs, reusable, needs }
+}

@@ -8,7 +8,7 @@
  */
 import { randomUUID } from 'node:crypto'
 import { bindingOf, type Bound, type GivenApproval } from '../approval/approval.ts'
-import type { TracedHold } from '../core/core.ts'
+import type { RecordText, TracedHold } from '../core/core.ts'
 import type { Admitted, Refusal, Verdict } from '../gate/gate.ts'
 import { shapeOf } from '../sql/sql.ts'
 import { Review } from './ask-review.ts'
@@ -50,9 +50,9 @@ export class Asker {
   #review: Review | null = null
   #drained = false
   /** Of the audit record of a refusal: the approval that was asked for. */
-  refusedApproval: { readonly approval: string } | null = null
+  refusedApproval: string | null = null
   /** The refusal that asking ended in, with its audit members. */
-  refusal: { readonly refusal: Refusal; readonly members: string | null } | null = null
+  refusal: { readonly refusal: Refusal; readonly members: RecordText | null } | null = null
 
   constructor(state: State) {
     this.#state = state
@@ -169,7 +169,7 @@ export class Asker {
         shape: (statements.length === 1 ? shapeOf(subject.text)?.text : null) ?? bound.text,
         review: review.facts(bound),
         // Members of a statement end in the open `decision` (runMembers of the gate goes on in it).
-        auditMembers: `${state.options.members},${asking.members}}`,
+        auditMembers: `${state.options.members.text},${asking.members.text}}`,
       },
       (notice) => {
         if (this.#hold !== hold) return
@@ -257,6 +257,6 @@ export class Asker {
 
   #setRefusal(refusal: Refusal, asking: Admitted, approval: object | null): void {
     this.refusal = { refusal, members: asking.members }
-    this.refusedApproval = approval === null ? null : { approval: JSON.stringify(approval) }
+    this.refusedApproval = approval === null ? null : JSON.stringify(approval)
   }
 }

@@ -27,7 +27,7 @@ import { Expected, leavesSomething } from './expected.ts'
 import { inDoubt, unexpected } from './faults.ts'
 import { contradicted } from './own-refusals.ts'
 import { refusalResponse, substituteQuery } from './refusal.ts'
-import type { Portal } from './registry.ts'
+import type { Portal, Prepared } from './registry.ts'
 import { bindResult, readsMasked, ResultStream, unmasked } from './results.ts'
 import { recordEnd, recordSkipped } from './run-records.ts'
 import type { State } from './state.ts'
@@ -219,13 +219,11 @@ export class Backend {
     if (head.kind === 'describe') {
       const prepared = head.prepared ?? head.portal?.prepared ?? null
       const { own } = head
-      if (prepared !== null || own !== null) {
-        const fields = decodeRowDescription(view)
-        if (prepared !== null) {
-          prepared.fields = fields
-          prepared.bounds.clear()
-        }
-        if (own !== null) own.fields.push(...fields)
+      if (own !== null) own.fields.push(...decodeRowDescription(view))
+      if (prepared !== null && !describedAs(prepared, view)) {
+        prepared.fields = decodeRowDescription(view)
+        prepared.description = Buffer.from(view.buffer.subarray(view.start, view.end))
+        prepared.bounds.clear()
       }
       this.#forward(head, view)
       this.#done(head)
@@ -543,4 +541,10 @@ export class Backend {
     this.#done(head)
     if (state.queue.length === 0) state.facts.settled()
   }
+}
+
+/** Clients describe a portal each time they execute it, and the server says the same each time. */
+function describedAs({ fields, description }: Prepared, view: FrameView): boolean {
+  if (fields === null || description === null) return false
+  return description.compare(view.buffer, view.start, view.end) === 0
 }

@@ -75,6 +75,7 @@ function named(name: string, verb: 'EXECUTE' | 'FETCH ALL FROM', ast: SyntaxNode
     admitted: null,
     context: '',
     fields: null,
+    description: null,
     parameterTypes: [],
     bounds: new Map(),
   }

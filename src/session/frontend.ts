@@ -5,7 +5,7 @@
  * Invariants: a text that was not judged is never passed; the bytes judged are the bytes passed;
  * a message that waits is looked at again from the start.
  */
-import { ProxyError } from '../core/core.ts'
+import { ProxyError, type RecordText } from '../core/core.ts'
 import { noNeeds, runMembers, type Admitted, type Refusal, type Verdict } from '../gate/gate.ts'
 import type { SessionEffect } from '../sql/sql.ts'
 import {
@@ -50,7 +50,7 @@ type Judged =
   | {
       readonly kind: 'refused'
       readonly refusal: Refusal
-      readonly members: string | null
+      readonly members: RecordText | null
       /** Refused only as long as the server's estimate is not known. */
       readonly undecided?: boolean
     }
@@ -232,7 +232,7 @@ export class Frontend {
           refusedWith: null,
           cached: verdict.cached,
           durationUs: verdict.durationUs,
-          ...(state.approval === null ? {} : { approval: JSON.stringify(state.approval) }),
+          approval: state.approval === null ? null : JSON.stringify(state.approval),
         }),
       )
       admitted.tally.count++
@@ -308,6 +308,7 @@ export class Frontend {
         judged.kind === 'admitted' && judged.verdict.reusable ? state.context('extended').key : '',
       parameterTypes,
       fields: null,
+      description: null,
       bounds: new Map(),
     }
     entry.prepared = prepared
@@ -587,14 +588,14 @@ export class Frontend {
     return handled
   }
 
-  #refuseExecute(entry: Expected, refusal: Refusal, members: string | null): Handled {
+  #refuseExecute(entry: Expected, refusal: Refusal, members: RecordText | null): Handled {
     this.#refuse(entry, refusal, members, substituteParse(refusal, `${reservedPrefix}refused`))
     this.#state.segmentOpen = true
     return 'done'
   }
 
   /** Sends the substitute and remembers whose error the client gets. */
-  #refuse(entry: Expected, refusal: Refusal, members: string | null, substitute: Buffer): void {
+  #refuse(entry: Expected, refusal: Refusal, members: RecordText | null, substitute: Buffer): void {
     const state = this.#state
     entry.refusal = refusal
     if (members !== null) {
@@ -605,7 +606,7 @@ export class Frontend {
         runMembers(state.options.members, members, {
           decisionId: refusal.decisionId,
           refusedWith: refusal.sqlstate,
-          ...this.#asker.refusedApproval,
+          approval: this.#asker.refusedApproval,
           cached: false,
           durationUs: 0,
         }),

@@ -29,6 +29,8 @@ export interface Prepared {
   context: string
   /** The server's description under that context, where it was seen. */
   fields: readonly Field[] | null
+  /** The RowDescription that it was read from. */
+  description: Buffer | null
   /** Masks compiled for the fields, by the result formats of Bind. */
   readonly bounds: Map<string, BoundPlan>
 }

@@ -33,7 +33,12 @@ export function recordEnd(
     'statement_ended',
     endMembers(id, {
       decisionId: index === 0 ? decisionId : `${decisionId}.${index}`,
-      ...{ tag, rowCount, bytes, sqlstate, durationUs, fate },
+      tag,
+      rowCount,
+      bytes,
+      sqlstate,
+      durationUs,
+      fate,
       result: result?.recording?.json() ?? null,
     }),
   )

@@ -10,15 +10,16 @@ import {
   type Reviewer,
   type StoreDriver,
 } from '../../src/approval/approval.ts'
-import type { AuditLog } from '../../src/audit/audit.ts'
+import { membersText, type AuditLog, type RecordMembers } from '../../src/audit/audit.ts'
 import { defaultLimits, systemClock } from '../../src/core/core.ts'
 
 /** Records in memory, as `[type, members]`. */
 export class MemoryAudit implements AuditLog {
   readonly records: { readonly type: string; readonly members: Record<string, unknown> }[] = []
 
-  append(type: string, members: string): void {
-    this.records.push({ type, members: JSON.parse(`{${members}}`) as Record<string, unknown> })
+  append(type: string, members: RecordMembers): void {
+    const json = `{${membersText(members)}}`
+    this.records.push({ type, members: JSON.parse(json) as Record<string, unknown> })
   }
 
   commit(): void {

@@ -4,7 +4,7 @@
  */
 import pg from 'pg'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import type { AuditLog } from '../../src/audit/audit.ts'
+import { membersText, type AuditLog, type RecordMembers } from '../../src/audit/audit.ts'
 import { ProxyError } from '../../src/core/core.ts'
 import { encodeQuery, encodeTerminate, written } from '../../src/wire/wire.ts'
 import { RawClient } from '../identity/support/raw.ts'
@@ -18,8 +18,8 @@ class TestAudit implements AuditLog {
   commits = 0
   #pending: string[] = []
 
-  append(type: string, members: string): void {
-    this.#pending.push(`${type} ${members}`)
+  append(type: string, members: RecordMembers): void {
+    this.#pending.push(`${type} ${membersText(members)}`)
   }
 
   commit(): void | Promise<void> {
