@@ -380,6 +380,17 @@ function tlsRequired(user: string): ProxyError {
 export function closeGently(socket: Socket): void {
   socket.end()
   socket.resume()
-  const timer = setTimeout(() => socket.destroy(), lingerMs)
+  destroyLate(socket, lingerMs)
+}
+
+/**
+ * A peer that neither reads nor closes keeps no socket. The timer goes with the socket: one that
+ * stayed would keep everything of the session for its time, and in a storm of short sessions every
+ * collection of garbage would copy what all of them left.
+ */
+export function destroyLate(socket: Socket, ms: number): void {
+  if (socket.destroyed) return
+  const timer = setTimeout(() => socket.destroy(), ms)
+  timer.unref()
   socket.once('close', () => clearTimeout(timer))
 }

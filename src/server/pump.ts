@@ -7,6 +7,7 @@ import type { Socket } from 'node:net'
 import { ProxyError, type Limits } from '../core/core.ts'
 import { Session, type SessionOptions } from '../session/session.ts'
 import { encodeErrorResponse, encodeTerminate, written } from '../wire/wire.ts'
+import { destroyLate } from './handshake.ts'
 import type { Receiver } from './receive.ts'
 
 export interface PumpOptions {
@@ -179,12 +180,8 @@ export class Pump {
     const upstream = this.#upstream
     if (!upstream.destroyed) upstream.end(terminateFrame)
     if (!client.destroyed) client.end()
-    // A peer that neither reads nor closes keeps no socket.
-    const timer = setTimeout(() => {
-      client.destroy()
-      upstream.destroy()
-    }, lingerMs)
-    timer.unref()
+    destroyLate(client, lingerMs)
+    destroyLate(upstream, lingerMs)
     client.resume()
     upstream.resume()
     this.#options.onEnd(why, error)

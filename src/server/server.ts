@@ -28,7 +28,7 @@ import {
   encodeReadyForQuery,
   written,
 } from '../wire/wire.ts'
-import { acceptClient, type AcceptedClient, type CancelRequest } from './handshake.ts'
+import { acceptClient, closeGently, type AcceptedClient, type CancelRequest } from './handshake.ts'
 import { Pump } from './pump.ts'
 import { Receiver } from './receive.ts'
 import { upstreamParameters } from './startup.ts'
@@ -336,9 +336,8 @@ export class Server {
       this.refusedCount++
       socket.on('error', () => undefined)
       const fault = new ProxyError('too_many_connections', 'sorry, too many clients already')
-      socket.end(fatal(fault))
-      socket.resume()
-      setTimeout(() => socket.destroy(), lingerMs).unref()
+      socket.write(fatal(fault))
+      closeGently(socket)
       return
     }
     try {
@@ -435,8 +434,8 @@ export class Server {
         { err: error, user: client.startup.user, database: client.startup.database },
         'session refused',
       )
-      if (!client.socket.destroyed) client.socket.end(fatal(fault))
-      setTimeout(() => client.socket.destroy(), lingerMs).unref()
+      if (!client.socket.destroyed) client.socket.write(fatal(fault))
+      closeGently(client.socket)
     }
   }
 
@@ -580,8 +579,6 @@ function provenSubject(identity: Identity): string | null {
 }
 
 const shutdownMessage = 'terminating connection: regate is shutting down'
-const lingerMs = 1_000
-
 /** AuthenticationOk, what the server reported, and a cancel key of our own. */
 function greeting(connection: UpstreamConnection, secret: Buffer): Buffer {
   return written((to) => {
