@@ -13,6 +13,8 @@ export const defaultLimits = {
   authenticationBytesMax: 65_536,
   /** Time from accept to the end of authentication. */
   authenticationMsMax: 60_000,
+  /** Steps of handshakes that a worker does in one turn of its event loop; sessions come first. */
+  handshakeStepsPerTurnMax: 4,
   /** Failed logins that one address may make in the window. */
   failedAttemptsPerSourceMax: 50,
   /** Failed logins of one user name in the window, from anywhere. */

@@ -29,6 +29,7 @@ import {
   type StartupMessage,
   type StartupRequest,
 } from '../wire/wire.ts'
+import type { HandshakePace } from './pace.ts'
 import { checkStartup, type Startup } from './startup.ts'
 import type { ClientTls } from './tls.ts'
 
@@ -40,6 +41,8 @@ export interface HandshakeOptions {
   readonly authenticator: Authenticator
   readonly limits: Limits
   readonly clock: Clock
+  /** Steps of handshakes wait for running sessions. */
+  readonly pace: HandshakePace
 }
 
 /** Authenticated; the next message to the client is AuthenticationOk, or an ErrorResponse. */
@@ -92,6 +95,7 @@ export async function acceptClient(
   const handshake = new Handshake(socket, options)
   const timer = setTimeout(() => handshake.timeOut(), options.limits.authenticationMsMax)
   try {
+    await options.pace.step()
     return await handshake.run()
   } catch (error) {
     return handshake.fail(error)
@@ -295,6 +299,8 @@ class Handshake {
   ): Promise<never> {
     const elapsedMs = Math.max(0, this.#options.clock.nowMs() - beganMs)
     await delay(failureMs - (elapsedMs % failureMs))
+    // Those who failed together are told one after the other.
+    await this.#options.pace.step()
     throw new Refused(step.error, step.reason)
   }
 
@@ -305,6 +311,7 @@ class Handshake {
     } catch (error) {
       throw new ClientLeft('the connection broke', { cause: error })
     }
+    await this.#options.pace.step()
     if (this.#timedOut) throw new ClientLeft('the handshake took longer than authenticationMsMax')
     if (chunk === null) throw new ClientLeft('the client closed the connection')
     return chunk

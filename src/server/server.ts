@@ -29,6 +29,7 @@ import {
   written,
 } from '../wire/wire.ts'
 import { acceptClient, closeGently, type AcceptedClient, type CancelRequest } from './handshake.ts'
+import { HandshakePace } from './pace.ts'
 import { Pump } from './pump.ts'
 import { Receiver } from './receive.ts'
 import { upstreamParameters } from './startup.ts'
@@ -138,6 +139,7 @@ export class Server {
   readonly #turnEnd: TurnEnd
   readonly #receiver = new Receiver()
   readonly #net: NetServer
+  readonly #pace: HandshakePace
   readonly #running = new Map<string, Running>()
   readonly #connections = new Set<Socket>()
   #timer: NodeJS.Timeout | null = null
@@ -166,6 +168,7 @@ export class Server {
       ...{ audit: options.audit, clock, durations: this.gate.statistics.audit },
       schedule: setImmediate,
     })
+    this.#pace = new HandshakePace(options.limits.handshakeStepsPerTurnMax, setImmediate)
     this.#net = createServer({ noDelay: true, pauseOnConnect: true }, (socket) => {
       void this.#accept(socket)
     })
@@ -342,7 +345,7 @@ export class Server {
     }
     try {
       const client = await acceptClient(socket, {
-        ...{ tls, tlsRequired, authenticator, limits, clock },
+        ...{ tls, tlsRequired, authenticator, limits, clock, pace: this.#pace },
       })
       if (client.kind === 'closed') {
         if (client.error !== null) {

@@ -18,6 +18,7 @@ import {
   type AcceptedClient,
   type ClosedClient,
 } from '../../../src/server/handshake.ts'
+import { HandshakePace } from '../../../src/server/pace.ts'
 import { ClientTls, type ClientTlsFiles } from '../../../src/server/tls.ts'
 import {
   applicationName,
@@ -80,6 +81,7 @@ export async function startRelay(options: RelayOptions): Promise<Relay> {
   const identities: Identity[] = []
   const closed: ClosedClient[] = []
   const sockets = new Set<net.Socket>()
+  const pace = new HandshakePace(limits.handshakeStepsPerTurnMax, setImmediate)
   const serve = async (socket: net.Socket): Promise<void> => {
     const client = await acceptClient(socket, {
       tls,
@@ -87,6 +89,7 @@ export async function startRelay(options: RelayOptions): Promise<Relay> {
       authenticator,
       limits,
       clock: systemClock,
+      pace,
     })
     if (client.kind === 'closed') {
       log('client refused', { reason: client.reason, message: client.error?.message ?? null })
