@@ -32,11 +32,12 @@ beforeAll(async () => {
     configuration: {
       authentication: [
         {
-          method: 'oidc',
-          issuer: provider.issuer,
-          audience: 'regate',
-          clock_skew: '0s',
-          expiry_grace: '0s',
+          ...{ method: 'oidc', issuer: provider.issuer, audience: 'regate' },
+          ...{ clock_skew: '60s', expiry_grace: '20s', match: { user: 'skewed' } },
+        },
+        {
+          ...{ method: 'oidc', issuer: provider.issuer, audience: 'regate' },
+          ...{ clock_skew: '0s', expiry_grace: '0s' },
         },
       ],
     },
@@ -69,11 +70,11 @@ async function tokenFor(seconds: number, claims: Record<string, unknown> = {}): 
     .sign(await importJWK(key, 'ES256'))
 }
 
-async function open(password: string): Promise<Session> {
+async function open(password: string, user = 'dora'): Promise<Session> {
   const client = new pg.Client({
     host: '127.0.0.1',
     port: proxy.port,
-    user: 'dora',
+    user,
     database: 'postgres',
     password,
   })
@@ -137,6 +138,48 @@ describe('a token that expires', () => {
     expect(await ended).toMatch(byToken)
   })
 
+  it.each([
+    ['comes whole where it ends soon', 8, true],
+    ['is cut off where it does not', 200, false],
+  ])(
+    'in the middle of a result, which %s',
+    async (_name, rowCount, whole) => {
+      const client = await RawClient.connect(proxy.port)
+      client.startup('dora', { database: 'postgres' })
+      await client.next()
+      const endsMs = (Math.floor(Date.now() / 1000) + 4) * 1000
+      client.password(await tokenFor(4))
+      while ((await client.next()).kind !== 'other');
+      // Each row is more than the server's buffer, so that it leaves when it is there.
+      const untilEnd = `extract(epoch FROM to_timestamp(${endsMs / 1000}) - clock_timestamp()) - 0.3`
+      const pause = `CASE i WHEN 1 THEN greatest(0, ${untilEnd}) ELSE 0.1 END`
+      const rows = `SELECT repeat('x', 20000), pg_sleep(${pause}) FROM generate_series(1, ${rowCount}) AS i`
+      client.send(
+        written((writer) => {
+          encodeQuery(writer, rows)
+        }),
+      )
+      const said: string[] = []
+      let lateCount = 0
+      for (;;) {
+        const next = await client.next()
+        if (next.kind === 'closed') break
+        if (next.kind === 'error') said.push(errorOf(next))
+        else if (next.kind === 'other') {
+          said.push(next.type)
+          if (next.type === 'D' && Date.now() > endsMs) lateCount++
+        }
+      }
+      const rowsSeen = said.filter((type) => type === 'D').length
+      expect(lateCount).toBeGreaterThan(0)
+      expect(said.at(-1)).toMatch(byToken)
+      if (whole) expect(rowsSeen).toBe(rowCount)
+      else expect(rowsSeen).toBeLessThan(rowCount)
+      expect(said.includes('C')).toBe(whole)
+    },
+    30_000,
+  )
+
   it('does not let one statement outlive it by more than the limit', async () => {
     const { client } = await open(await tokenFor(4))
     const began = Date.now()
@@ -151,6 +194,17 @@ describe('a token that expires', () => {
         ),
       )
       .toBe(0)
+  })
+
+  it('lets in by a clock that is behind, as far as the entry says, until the grace is over', async () => {
+    const expired = await tokenFor(-10)
+    expect(await failure(open(expired))).toBe('28P01 authentication failed for user "dora"')
+    const { client, ended } = await open(expired, 'skewed')
+    expect(await one(client, 'SELECT 1 AS value')).toBe(1)
+    expect(await ended).toMatch(byToken)
+    expect(await failure(open(await tokenFor(-70), 'skewed'))).toBe(
+      '28P01 authentication failed for user "skewed"',
+    )
   })
 
   it('ends a session that is never idle', async () => {
