@@ -1,6 +1,7 @@
 /** The face of `approval`: what the session and the control plane use of it. */
 export type { Adapter, ApprovalEvent, ApprovalEventKind } from './adapter.ts'
 export { bindingOf, type Bound } from './binding.ts'
+export { DecisionError } from './deciding.ts'
 export type { DeliveryRow } from './deliveries.ts'
 export {
   approveGrant,
@@ -35,7 +36,7 @@ export {
   type RequestRow,
   type RequestState,
 } from './requests.ts'
-export { ApprovalService, DecisionError, type ApprovalOptions } from './service.ts'
+export { ApprovalService, type ApprovalOptions } from './service.ts'
 export {
   checkCallback,
   ed25519Signer,

@@ -1,6 +1,6 @@
 /** Members of the audit records of approvals (contract §7: `approval {id, outcome, by}`). */
 import type { GivenApproval } from './messages.ts'
-import type { Reviewer } from './people.ts'
+import type { Reviewer, Vote } from './people.ts'
 import type { RequestRow } from './requests.ts'
 
 const json = (value: unknown): string => JSON.stringify(value)
@@ -31,13 +31,21 @@ export function heldMembers(
 
 /** Of a row; `session` is where it runs, which may be another than where it was asked. */
 export function rowMembers(row: RequestRow, outcome: string, session: string): string {
-  const by = row.votes.filter(({ vote }) => vote === 'approve').map((vote) => vote.by)
-  const { id, binding, grant } = row
+  const { id, binding, grant, votes } = row
+  const by = votes.filter(({ vote }) => vote === 'approve').map((vote) => vote.by)
   const { subject, user } = row.document.identity
+  // Who said what, when and through what is said again where it counts: the instance that took the
+  // last vote may have died between its row and its record.
+  const said = outcome === 'used' ? { votes: votes.map(saidBy) } : {}
   return (
     `"session":${json(session)},"database":${json(row.database)},` +
-    `"identity":${json({ subject, user })},"approval":${json({ id, outcome, by, binding, grant })}`
+    `"identity":${json({ subject, user })},` +
+    `"approval":${json({ id, outcome, by, binding, grant, ...said })}`
   )
+}
+
+function saidBy({ by, vote, at, via, comment }: Vote): object {
+  return { by, vote, at, via, comment }
 }
 
 /** Of a reviewer's word. */

@@ -3,12 +3,13 @@
  * revoked at once. Only who may approve the request may grant what it stands for, and never for
  * themselves.
  */
+import { DecisionError, voteOf } from './deciding.ts'
 import * as store from './grants.ts'
 import type { GrantRow } from './grants.ts'
 import { newId } from './ids.ts'
 import { isAsked, isMet, obstacleOf, type Reviewer } from './people.ts'
-import { findRequest } from './requests.ts'
-import { DecisionError, voteOf, type ApprovalService } from './service.ts'
+import { findRequest, type RequestState } from './requests.ts'
+import type { ApprovalService } from './service.ts'
 
 export interface GrantWish {
   /** The request that it is asked from. */
@@ -22,6 +23,9 @@ export interface GrantWish {
 export const grantMsMax = 24 * 60 * 60 * 1_000
 export const grantStatementsMax = 100_000
 const retriesMax = 20
+
+/** A request that was said no to, or that nobody stands behind any more, is made no rule of. */
+const grantable: ReadonlySet<RequestState> = new Set(['pending', 'approved', 'used'])
 
 const json = (value: unknown): string => JSON.stringify(value)
 
@@ -38,6 +42,10 @@ export async function makeGrant(
   const { document, requirements, database, session } = request
   const obstacle = obstacleOf(reviewer, document.identity, requirements, [])
   if (obstacle !== null) throw new DecisionError(obstacle.kind, obstacle.message)
+  if (!grantable.has(request.state)) {
+    const message = `the request is ${request.state}: what people have not agreed to is no model`
+    throw new DecisionError('conflict', message)
+  }
   if (wish.scope === 'shape' && !document.shareable) {
     const message = 'what the statement means depends on names of its session: grant the session'
     throw new DecisionError('conflict', message)

@@ -113,8 +113,7 @@ export async function insertRequest(
        wait_ms, ttl_ms, requirements, hold, instance, statement, document, review)
      SELECT $1, 'pending', clock_timestamp() + $2::float8 * interval '1 millisecond', $3, $4, $5, $6,
        $7::float8, $2::float8, $8::jsonb, $9, $10, $11, $12::json, $13::json
-     WHERE (SELECT count(*) FROM regate.approval_request p
-            WHERE p.subject = $4 AND p.state = 'pending') < $14::int
+     WHERE regate.approval_may_ask($4, $14::int)
      RETURNING ${summaryRow}`,
     [
       ...[how.id, ask.ttlMs, ask.binding, clean(identity.subject), clean(ask.database)],
@@ -275,23 +274,33 @@ export async function sweep(sql: Sql): Promise<readonly RequestRow[]> {
   )
 }
 
-/** What an instance's own waits have come to, and how much is open at all. */
-export async function heartbeat(
-  sql: Sql,
-  instance: string,
-): Promise<{ readonly moved: readonly string[]; readonly openCount: number }> {
+/** This instance lives. */
+export async function sayAlive(sql: Sql, instance: string): Promise<void> {
   await sql.query(
     `INSERT INTO regate.approval_instance (id) VALUES ($1)
      ON CONFLICT (id) DO UPDATE SET seen = clock_timestamp()`,
     [instance],
   )
-  const rows = await sql.query<{ moved: string[] | null; open: number }>(
-    `SELECT (SELECT jsonb_agg(id) FROM regate.approval_request
-             WHERE instance = $1 AND hold IS NOT NULL AND state <> 'pending') AS moved,
-       (SELECT count(*)::int FROM regate.approval_request WHERE state IN ('pending', 'approved')) AS open`,
+}
+
+/** Requests that this instance waits for and that are not pending any more. */
+export async function movedOf(sql: Sql, instance: string): Promise<readonly string[]> {
+  const rows = await sql.query<{ id: string }>(
+    `SELECT id FROM regate.approval_request
+     WHERE instance = $1 AND hold IS NOT NULL AND state <> 'pending'`,
     [instance],
   )
-  return { moved: rows[0]?.moved ?? [], openCount: rows[0]?.open ?? 0 }
+  return rows.map(({ id }) => id)
+}
+
+/** Requests that may still run. */
+export async function openCount(sql: Sql): Promise<number> {
+  const rows = await sql.query<{ open: number }>(
+    `SELECT count(*)::int AS open FROM regate.approval_request
+     WHERE state IN ('pending', 'approved')`,
+    [],
+  )
+  return rows[0]?.open ?? 0
 }
 
 /** This instance waits for nothing any more; whatever it held may be waited for by others. */
@@ -344,19 +353,27 @@ export interface ListFilter {
 
 /** Newest first. */
 export async function listRequests(sql: Sql, filter: ListFilter): Promise<readonly RequestRow[]> {
-  const states = filter.states === null ? null : [...filter.states]
+  // The state as it is stored comes first: it is indexed, and what is closed is most of the table.
+  const stored = filter.states?.flatMap((state) => (state === 'expired' ? expiring : [state]))
+  const json = (list: readonly string[] | null | undefined): string | null =>
+    list === null || list === undefined ? null : JSON.stringify(list)
   return await sql.query<RequestRow>(
     `SELECT ${summaryRow} FROM regate.approval_request r
-     WHERE ($1::jsonb IS NULL OR $1::jsonb ? (${stateNow}))
+     WHERE ($1::jsonb IS NULL OR (
+         r.state = ANY (ARRAY(SELECT jsonb_array_elements_text($7::jsonb)))
+         AND $1::jsonb ? (${stateNow})))
        AND ($2::text IS NULL OR r.session = $2) AND ($3::text IS NULL OR r.subject = $3)
        AND ($4::text IS NULL OR r.database = $4) AND ($5::text IS NULL OR r.id < $5)
      ORDER BY r.id DESC LIMIT $6::int`,
     [
-      ...[states === null ? null : JSON.stringify(states), filter.session, filter.subject],
-      ...[filter.database, filter.before, filter.limit],
+      ...[json(filter.states), filter.session, filter.subject],
+      ...[filter.database, filter.before, filter.limit, json(stored)],
     ],
   )
 }
+
+/** What may be stored of a request that is expired now. */
+const expiring: readonly RequestState[] = ['pending', 'approved', 'expired']
 
 /** True once for every nonce. */
 export async function takeNonce(sql: Sql, nonce: string, keepMs: number): Promise<boolean> {

@@ -99,6 +99,18 @@ const migrations: readonly string[] = [
   CREATE TRIGGER told AFTER INSERT OR UPDATE OF state ON regate.approval_grant
     FOR EACH ROW EXECUTE FUNCTION regate.approval_notify('grant');
   `,
+  `
+  CREATE INDEX ON regate.approval_request (instance) WHERE hold IS NOT NULL;
+  -- Of one subject's asks one is counted at a time: the lock is held until the row that follows is
+  -- committed, and a volatile function's query sees what was committed before it began.
+  CREATE FUNCTION regate.approval_may_ask(who text, pending_max int) RETURNS boolean
+    LANGUAGE plpgsql VOLATILE AS $body$
+  BEGIN
+    PERFORM pg_advisory_xact_lock(723411701, hashtext(who));
+    RETURN (SELECT count(*) FROM regate.approval_request
+            WHERE subject = who AND state = 'pending' AND expires > clock_timestamp()) < pending_max;
+  END $body$;
+  `,
 ]
 
 /** Brings the store to this version's tables. Throws where a newer regate has changed them. */

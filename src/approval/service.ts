@@ -12,6 +12,8 @@ import { ProxyError, type Clock } from '../core/core.ts'
 import type { AuditLog } from '../audit/audit.ts'
 import type { Adapter } from './adapter.ts'
 import { decidedMembers, heldMembers, rowMembers } from './audit-members.ts'
+import { Beat } from './beat.ts'
+import { approversOf, castVote, type Wish } from './deciding.ts'
 import { Deliveries, type DeliveryRow } from './deliveries.ts'
 import { countUse, grantOwner, grantsFor, grantTarget } from './grants.ts'
 import { newId } from './ids.ts'
@@ -22,14 +24,7 @@ import type {
   HoldEvent,
   WithdrawReason,
 } from './messages.ts'
-import {
-  asksTheSame,
-  isMet,
-  obstacleOf,
-  reviewerNames,
-  type Reviewer,
-  type Vote,
-} from './people.ts'
+import { asksTheSame, isMet, type Reviewer } from './people.ts'
 import * as requests from './requests.ts'
 import type { RequestRow } from './requests.ts'
 import { Store, type StoreDriver } from './store.ts'
@@ -52,17 +47,6 @@ export interface ApprovalOptions {
   readonly log: (level: 'info' | 'warn', facts: object, message: string) => void
 }
 
-/** A refusal of a reviewer's wish, for whoever asked. */
-export class DecisionError extends Error {
-  override readonly name = 'DecisionError'
-  readonly kind: 'forbidden' | 'conflict' | 'missing' | 'invalid'
-
-  constructor(kind: DecisionError['kind'], message: string) {
-    super(message)
-    this.kind = kind
-  }
-}
-
 /** One client that waits. */
 interface Hold {
   readonly ask: Pick<
@@ -79,21 +63,16 @@ interface Hold {
   busy: Promise<void>
 }
 
-const heartbeatMs = 5_000
-const purgeMs = 60 * 60_000
-const retriesMax = 20
-
 export class ApprovalService implements ApprovalPort {
   readonly #options: ApprovalOptions
   readonly store: Store
   readonly deliveries: Deliveries
   readonly #instance: string
+  readonly #beat: Beat
   readonly #holds = new Map<string, Hold>()
   readonly #byRequest = new Map<string, Hold>()
-  #timer: NodeJS.Timeout | null = null
   #asking = 0
   #closing = false
-  #purgedAtMs = 0
   /** For metrics. */
   readonly counts = { asked: 0, approved: 0, rejected: 0, expired: 0, used: 0, voided: 0 }
 
@@ -106,12 +85,27 @@ export class ApprovalService implements ApprovalPort {
         this.#noticed(payload)
       },
       onGap: () => {
-        this.#tick(0)
+        this.#beat.soon()
         this.deliveries.wake()
       },
       onHealth: (error) => {
         if (error === null) options.log('info', {}, 'approvals: the store is back')
         else options.log('warn', { err: error }, 'approvals: the store cannot be reached')
+      },
+    })
+    this.#beat = new Beat({
+      store: this.store,
+      instance: this.#instance,
+      keptMs: options.limits.approvalsKeptMs,
+      nowMs: () => options.clock.nowMs(),
+      heldCount: () => this.#byRequest.size,
+      onExpired: (row) => this.#expired(row),
+      onMoved: (id) => {
+        const hold = this.#byRequest.get(id)
+        if (hold !== undefined) void this.#look(hold)
+      },
+      log: (err) => {
+        options.log('warn', { err }, 'approvals: the store was not looked at')
       },
     })
     this.deliveries = new Deliveries({
@@ -192,39 +186,15 @@ export class ApprovalService implements ApprovalPort {
   }
 
   /** A reviewer's word. Throws DecisionError, or approvals_unavailable. */
-  async decide(
-    id: string,
-    reviewer: Reviewer,
-    wish: { readonly vote: 'approve' | 'reject'; readonly comment: string | null },
-    via: string,
-  ): Promise<RequestRow> {
-    for (let attempt = 0; attempt < retriesMax; attempt++) {
-      const before = await requests.findRequest(this.store, id)
-      if (before === null) throw new DecisionError('missing', `there is no request ${id}`)
-      const { identity } = before.document
-      const obstacle = obstacleOf(reviewer, identity, before.requirements, before.votes)
-      if (obstacle?.kind === 'forbidden') throw new DecisionError('forbidden', obstacle.message)
-      if (before.state !== 'pending') {
-        throw new DecisionError(
-          'conflict',
-          `the request is ${before.state}: nothing is to be decided`,
-        )
-      }
-      if (obstacle !== null) throw new DecisionError('conflict', obstacle.message)
-      const votes = [...before.votes, voteOf(reviewer, wish, via, this.nowMs())]
-      const state =
-        wish.vote === 'reject'
-          ? 'rejected'
-          : isMet(before.requirements, votes)
-            ? 'approved'
-            : 'pending'
-      const outcome = state === 'pending' ? null : outcomeOf(state, votes, wish.comment)
-      const after = await requests.vote(this.store, before, votes, state, outcome)
-      if (after === null) continue
-      await this.#decided(after, wish.vote, reviewer, wish.comment, via)
-      return after
-    }
-    throw new DecisionError('conflict', 'too many people decide at once; try again')
+  async decide(id: string, reviewer: Reviewer, wish: Wish, via: string): Promise<RequestRow> {
+    const row = await castVote(this.store, id, reviewer, wish, via, this.nowMs())
+    if (row.state === 'approved') this.counts.approved++
+    if (row.state === 'rejected') this.counts.rejected++
+    const { vote, comment } = wish
+    await this.#commit('approval_decided', decidedMembers(row, vote, reviewer, comment, via))
+    if (row.state !== 'pending') await this.deliveries.queue(row.id, 'closed')
+    this.#beat.plan()
+    return row
   }
 
   /** Tells every client that waits that regate stops; what they asked stays open. */
@@ -237,7 +207,7 @@ export class ApprovalService implements ApprovalPort {
 
   async close(): Promise<void> {
     this.suspend()
-    if (this.#timer !== null) clearTimeout(this.#timer)
+    this.#beat.stop()
     await this.deliveries.close()
     if (this.store.open) await requests.leave(this.store, this.#instance).catch(() => undefined)
     await this.store.close()
@@ -253,7 +223,7 @@ export class ApprovalService implements ApprovalPort {
       this.counts.used++
       return { kind: 'approved', approval: covered }
     }
-    await requests.heartbeat(this.store, this.#instance)
+    await this.#beat.announce()
     let attached: RequestRow | null = null
     for (const open of await requests.openFor(this.store, ask.binding)) {
       if (open.state === 'approved') {
@@ -276,7 +246,7 @@ export class ApprovalService implements ApprovalPort {
     const made = attached ?? (await this.#insert(ask))
     if (made === null) return refused('too_many', null, {})
     const hold = this.#hold(ask, made.id, owner, targets)
-    this.#tick(heartbeatMs)
+    this.#beat.plan()
     // What happened between the row and our listening to it.
     void this.#look(hold)
     return held(made.id, ask, this.#options.link(made.id))
@@ -318,7 +288,7 @@ export class ApprovalService implements ApprovalPort {
       () => {
         void this.#inTurn(hold, () => this.#waited(hold))
       },
-      Math.min(ask.waitMs, 2 ** 31 - 1),
+      Math.min(ask.waitMs, ask.ttlMs, 2 ** 31 - 1),
     )
     this.#holds.set(holdId, hold)
     this.#byRequest.set(id, hold)
@@ -355,7 +325,7 @@ export class ApprovalService implements ApprovalPort {
   /** One thing at a time happens to a hold; what fails for want of the store is looked at again. */
   #inTurn(hold: Hold, work: () => Promise<void>): Promise<void> {
     hold.busy = hold.busy.then(work).catch((error: unknown) => {
-      if (error instanceof ProxyError) this.#tick(heartbeatMs)
+      if (error instanceof ProxyError) this.#beat.plan()
       else this.#options.log('warn', { err: error, approval: hold.id }, 'approvals: a wait failed')
     })
     return hold.busy
@@ -372,7 +342,10 @@ export class ApprovalService implements ApprovalPort {
         this.#finish(hold, refused('rejected', hold.id, { why: row.outcome ?? '' }))
         await requests.setTold(this.store, hold.id)
       } else if (row.state === 'pending') await this.#tryGrant(hold)
-      else this.#finish(hold, refused('expired', hold.id, { why: row.outcome ?? row.state }))
+      else {
+        this.#finish(hold, refused('expired', hold.id, { why: row.outcome ?? row.state }))
+        await requests.release(this.store, hold.id, hold.ask.holdId)
+      }
     })
   }
 
@@ -413,6 +386,10 @@ export class ApprovalService implements ApprovalPort {
         return
       }
       const state = await requests.release(this.store, hold.id, holdId)
+      if (state === 'expired') {
+        this.#finish(hold, refused('expired', hold.id, { why: 'nobody decided in time' }))
+        return
+      }
       if (state === 'rejected') {
         const row = await requests.findRequest(this.store, hold.id)
         await requests.setTold(this.store, hold.id)
@@ -453,20 +430,6 @@ export class ApprovalService implements ApprovalPort {
     }
   }
 
-  async #decided(
-    row: RequestRow,
-    vote: 'approve' | 'reject',
-    reviewer: Reviewer,
-    comment: string | null,
-    via: string,
-  ): Promise<void> {
-    if (row.state === 'approved') this.counts.approved++
-    if (row.state === 'rejected') this.counts.rejected++
-    await this.#commit('approval_decided', decidedMembers(row, vote, reviewer, comment, via))
-    if (row.state !== 'pending') await this.deliveries.queue(row.id, 'closed')
-    this.#tick(heartbeatMs)
-  }
-
   /** Waits of this process whose row or grant has changed. */
   #noticed(payload: string): void {
     const [what, id = '', detail = ''] = payload.split(' ')
@@ -499,43 +462,10 @@ export class ApprovalService implements ApprovalPort {
     this.#options.log('warn', facts, 'approvals: reviewers could not be told')
   }
 
-  /** Plans the next look at everything; once something is open, until nothing is. */
-  #tick(delayMs: number): void {
-    if (this.#closing || (this.#timer !== null && delayMs > 0)) return
-    if (this.#timer !== null) clearTimeout(this.#timer)
-    this.#timer = setTimeout(() => {
-      this.#timer = null
-      void this.#beat()
-    }, delayMs)
-    this.#timer.unref()
-  }
-
-  async #beat(): Promise<void> {
-    let open = this.#byRequest.size
-    try {
-      const swept = await requests.sweep(this.store)
-      for (const row of swept) {
-        this.counts.expired++
-        this.#record('approval_expired', rowMembers(row, 'expired', row.session))
-        await this.deliveries.queue(row.id, 'closed')
-      }
-      const beat = await requests.heartbeat(this.store, this.#instance)
-      open = Math.max(open, beat.openCount)
-      for (const id of beat.moved) {
-        const hold = this.#byRequest.get(id)
-        if (hold !== undefined) void this.#look(hold)
-      }
-      const nowMs = this.nowMs()
-      if (nowMs - this.#purgedAtMs > purgeMs) {
-        this.#purgedAtMs = nowMs
-        await requests.purge(this.store, this.#options.limits.approvalsKeptMs)
-      }
-    } catch (error) {
-      if (!(error instanceof ProxyError)) {
-        this.#options.log('warn', { err: error }, 'approvals: the store was not looked at')
-      }
-    }
-    if (open > 0) this.#tick(heartbeatMs)
+  async #expired(row: RequestRow): Promise<void> {
+    this.counts.expired++
+    this.#record('approval_expired', rowMembers(row, 'expired', row.session))
+    await this.deliveries.queue(row.id, 'closed')
   }
 
   #unavailable(error: unknown): HoldEvent {
@@ -555,32 +485,4 @@ export class ApprovalService implements ApprovalPort {
     this.#options.audit.append(type, members)
     await this.#options.audit.commit()
   }
-}
-
-/** The people who said yes. */
-export function approversOf(votes: readonly Vote[]): readonly string[] {
-  return votes.filter(({ vote }) => vote === 'approve').map(({ by }) => by)
-}
-
-/** A vote as it is stored. */
-export function voteOf(
-  reviewer: Reviewer,
-  wish: { readonly vote: 'approve' | 'reject'; readonly comment: string | null },
-  via: string,
-  nowMs: number,
-): Vote {
-  return {
-    ...{ by: reviewer.subject, vote: wish.vote, at: new Date(nowMs).toISOString() },
-    ...{ comment: wish.comment, via, names: reviewerNames(reviewer), groups: reviewer.groups },
-  }
-}
-
-function outcomeOf(
-  state: 'approved' | 'rejected',
-  votes: readonly Vote[],
-  comment: string | null,
-): string {
-  const last = votes.at(-1)?.by ?? ''
-  if (state === 'rejected') return `rejected by ${last}: ${comment ?? ''}`
-  return `approved by ${approversOf(votes).join(', ')}`
 }

@@ -4,7 +4,7 @@ import { runRace } from './race.ts'
 
 test('two regates, one store, chaos: nothing runs twice or without a valid approval', async () => {
   const report = await runRace({
-    ...{ requests: 60, requesters: 12, reviewers: 6, restartEvery: 40 },
+    ...{ requests: 60, requesters: 12, reviewers: 6, restartEvery: 25 },
     say: () => undefined,
   })
   expect(report.violations).toEqual([])

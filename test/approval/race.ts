@@ -1,21 +1,26 @@
 /**
  * Two regates on one PostgreSQL store, requesters and reviewers at once, and a chaos of cancels,
- * disconnects, double and altered callbacks, votes on own requests, expiries and restarts. The proof
- * is taken from three places that were written independently: a table of what the server ran, the
- * store's rows, and the audit logs.
+ * disconnects, terminates, the same statement from two sessions, double, replayed and altered
+ * callbacks, votes on own requests, requests that nobody looks at, and regates that are stopped or
+ * killed and started again. What must hold is in race-check.ts.
  */
 import { createHmac, randomBytes, randomUUID } from 'node:crypto'
-import { readdir, readFile } from 'node:fs/promises'
+import { readdir, rm } from 'node:fs/promises'
+import { createReadStream } from 'node:fs'
+import { connect as connectSocket, type Socket } from 'node:net'
 import { join } from 'node:path'
+import { createInterface } from 'node:readline'
 import pg from 'pg'
+import { verifyAudit } from '../../src/audit/audit.ts'
 import { execute, startPostgres, type TestPostgres } from '../support/postgres.ts'
-import { startProxy, type ProxyInProcess } from '../support/proxy.ts'
+import { serveFiles, writeProxyFiles, type Proxy, type ProxyFiles } from '../support/proxy.ts'
+import { prove, type Ran, type Row, type Stored } from './race-check.ts'
 
 export interface RaceOptions {
   readonly requests: number
   readonly requesters: number
   readonly reviewers: number
-  /** Requests between two restarts of the second regate. */
+  /** Requests between two restarts of a regate; one is told to stop, the next is killed. */
   readonly restartEvery: number
   readonly say: (line: string) => void
 }
@@ -23,9 +28,16 @@ export interface RaceOptions {
 export interface RaceReport {
   readonly sent: number
   readonly ran: number
+  readonly restarts: number
+  readonly kills: number
+  /** SQLSTATE, or `lost` where the connection ended, of every attempt that did not run. */
   readonly refused: Readonly<Record<string, number>>
+  /** By status. */
   readonly callbacks: Readonly<Record<string, number>>
   readonly states: Readonly<Record<string, number>>
+  /** Records of approvals in the audit. */
+  readonly records: number
+  readonly gaps: Readonly<Record<string, number>>
   /** One sentence each; empty where everything holds. */
   readonly violations: readonly string[]
 }
@@ -34,6 +46,7 @@ const secret = randomBytes(24).toString('hex')
 const token = randomBytes(24).toString('hex')
 const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms))
 const chance = (share: number): boolean => Math.random() < share
+const forger = 'someone'
 
 const data = {
   regate: {
@@ -42,6 +55,9 @@ const data = {
     groups: { askers: { read: ['*'], write: { '*': 'approve' }, effects: { session: 'allow' } } },
   },
 }
+
+/** Nobody looks at these: they expire. */
+const isOverlooked = (text: string): boolean => text.includes("-0000'")
 
 /** Runs the race and looks for what must never be. */
 export async function runRace(options: RaceOptions): Promise<RaceReport> {
@@ -57,17 +73,39 @@ export async function runRace(options: RaceOptions): Promise<RaceReport> {
   }
 }
 
-type Row = Record<string, unknown>
+/** One regate that is started again in the same directory. */
+class Instance {
+  readonly files: ProxyFiles
+  proxy: Proxy | null = null
+  #child: Awaited<ReturnType<typeof serveFiles>> | null = null
+
+  constructor(files: ProxyFiles) {
+    this.files = files
+  }
+
+  async start(): Promise<void> {
+    this.#child = await serveFiles(this.files)
+    this.proxy = this.#child
+  }
+
+  async stop(how: 'SIGTERM' | 'SIGKILL'): Promise<void> {
+    this.proxy = null
+    if (how === 'SIGKILL') this.#child?.child.kill('SIGKILL')
+    await this.#child?.stop()
+  }
+}
 
 class Race {
   readonly #server: TestPostgres
   readonly #options: RaceOptions
-  readonly #proxies: ProxyInProcess[] = []
-  readonly #audit: Row[] = []
+  readonly #instances: Instance[] = []
   readonly #refused: Record<string, number> = {}
   readonly #callbacks: Record<string, number> = {}
+  readonly #strict = new Set<string>()
   #left: number
   #sent = 0
+  #restarts = 0
+  #kills = 0
   #running = true
   #restarting: Promise<void> | null = null
 
@@ -80,32 +118,38 @@ class Race {
   async run(): Promise<RaceReport> {
     await execute(this.#server, 'CREATE TABLE executed (id text, who text)')
     await execute(this.#server, 'CREATE DATABASE approvals')
-    this.#proxies.push(await this.#start(), await this.#start())
+    for (let count = 0; count < 2; count++) this.#instances.push(new Instance(await this.#files()))
+    for (const instance of this.#instances) await instance.start()
     const { requesters, reviewers } = this.#options
     const review = Promise.all(Array.from({ length: reviewers }, (_none, at) => this.#review(at)))
     await Promise.all(Array.from({ length: requesters }, (_none, at) => this.#request(at)))
+    await this.#restarting
+    await this.#settled()
     this.#running = false
     await review
-    await this.#restarting
-    for (const proxy of this.#proxies) await this.#readAudit(proxy)
+    for (const instance of this.#instances) await instance.stop('SIGTERM')
     return await this.#report()
   }
 
   async stop(): Promise<void> {
-    for (const proxy of this.#proxies) await proxy.stop()
+    for (const instance of this.#instances) {
+      await instance.stop('SIGKILL')
+      await rm(instance.files.directory, { recursive: true, force: true })
+    }
   }
 
-  async #start(): Promise<ProxyInProcess> {
+  async #files(): Promise<ProxyFiles> {
     const names = Array.from({ length: this.#options.requesters }, (_none, at) => `r${at}`)
     const url = new URL(this.#server.url('approvals'))
     process.env['TEST_STORE_PASSWORD'] = decodeURIComponent(url.password)
     url.password = ''
-    return await startProxy(this.#server, {
+    return await writeProxyFiles(this.#server, {
       data,
       users: Object.fromEntries(names.map((name) => [name, { groups: ['askers'] }])),
       configuration: {
         approvals: {
           ...{ store: url.href, store_password_env: 'TEST_STORE_PASSWORD' },
+          // Nobody is there: every message to reviewers fails and is tried again.
           webhook: { url: 'http://127.0.0.1:9/', secret_env: 'TEST_APPROVAL_SECRET' },
         },
         admin: { port: 0, token_env: 'TEST_APPROVAL_TOKEN', groups: ['nobody'] },
@@ -113,8 +157,10 @@ class Race {
     })
   }
 
-  #proxy(): ProxyInProcess {
-    const chosen = this.#proxies[chance(0.5) ? 1 : 0] ?? this.#proxies[0]
+  /** One of those that run; at least one does. */
+  #proxy(): Proxy {
+    const up = this.#instances.flatMap(({ proxy }) => (proxy === null ? [] : [proxy]))
+    const chosen = up[Math.floor(Math.random() * up.length)]
     if (chosen === undefined) throw new Error('no proxy runs')
     return chosen
   }
@@ -124,60 +170,95 @@ class Race {
       this.#left--
       this.#sent++
       if (this.#sent % this.#options.restartEvery === 0) this.#restart()
-      if (this.#sent % 500 === 0) this.#options.say(`${this.#sent} requests`)
-      await this.#one(`r${at}`, randomUUID())
+      if (this.#sent % 500 === 0) {
+        this.#options.say(`${this.#sent} of ${this.#options.requests} requests`)
+      }
+      const id = chance(0.04) ? `${randomUUID()}-0000` : randomUUID()
+      const who = `r${at}`
+      if (chance(0.05)) await Promise.all([this.#one(who, id), this.#one(who, id)])
+      else {
+        this.#strict.add(id)
+        await this.#one(who, id)
+      }
     }
   }
 
   /** One statement, sent again after its wait is over, on either regate; a share is given up. */
   async #one(who: string, id: string): Promise<void> {
-    const simple = chance(0.5)
+    const text =
+      chance(0.5) || id.endsWith('-0000')
+        ? { text: `INSERT INTO executed VALUES ('${id}', '${who}')` }
+        : { text: 'INSERT INTO executed VALUES ($1, $2)', values: [id, who] }
     for (let attempt = 0; attempt < 3; attempt++) {
-      const client = new pg.Client({ connectionString: this.#proxy().url('postgres', who) })
-      client.on('error', () => undefined)
-      try {
-        await client.connect()
-        const run = simple
-          ? client.query(`INSERT INTO executed VALUES ('${id}', '${who}')`)
-          : client.query('INSERT INTO executed VALUES ($1, $2)', [id, who])
-        run.catch(() => undefined)
-        const over = run.then(
-          () => 'ran',
-          (error: unknown) => (error as { code?: string }).code ?? 'lost',
-        )
-        if (chance(0.1)) await this.#giveUp(client, over)
-        const outcome = await over
-        if (outcome === 'ran') return
-        this.#refused[outcome] = (this.#refused[outcome] ?? 0) + 1
-        if (outcome === '57014' || chance(0.1)) return
-      } catch {
-        // The regate that was asked is being restarted.
-        await pause(50)
-      } finally {
-        await client.end().catch(() => undefined)
-      }
+      const outcome = await this.#attempt(who, text)
+      if (outcome === 'ran') return
+      this.#refused[outcome] = (this.#refused[outcome] ?? 0) + 1
+      if (outcome === 'unsent') continue
+      if (outcome === 'lost' && chance(0.5)) {
+        // It may have run or not: who sends it again takes that into account.
+        this.#strict.delete(id)
+      } else if (outcome !== '42501' || chance(0.1)) return
     }
   }
 
-  async #giveUp(client: pg.Client, over: Promise<string>): Promise<void> {
+  /** `ran`, an SQLSTATE, `lost`, or `unsent` where no session was had. */
+  async #attempt(who: string, query: pg.QueryConfig): Promise<string> {
+    let client: pg.Client
+    let proxy: Proxy
+    try {
+      proxy = this.#proxy()
+      client = new pg.Client({ connectionString: proxy.url('postgres', who) })
+      client.on('error', () => undefined)
+      await client.connect()
+    } catch {
+      await pause(50)
+      return 'unsent'
+    }
+    const over: Promise<string> = client.query(query).then(
+      () => 'ran',
+      (error: unknown) => (error as { code?: string }).code ?? 'lost',
+    )
+    if (chance(0.12)) await this.#giveUp(client, proxy, over)
+    const outcome = await over
+    await client.end().catch(() => undefined)
+    return outcome
+  }
+
+  async #giveUp(client: pg.Client, proxy: Proxy, over: Promise<string>): Promise<void> {
     await Promise.race([over, pause(Math.random() * 300)])
-    const { connection } = client as unknown as { connection: { stream: NodeJS.WritableStream } }
-    if (chance(0.5)) (connection.stream as unknown as { destroy(): void }).destroy()
-    else connection.stream.write(Buffer.from([0x58, 0, 0, 0, 4]))
+    const { connection } = client as unknown as { connection: { stream: Socket } }
+    const how = Math.random()
+    if (how < 0.33) connection.stream.destroy()
+    else if (how < 0.66) connection.stream.write(Buffer.from([0x58, 0, 0, 0, 4]))
+    else cancel(client, proxy)
   }
 
   #restart(): void {
     if (this.#restarting !== null) return
+    const instance = this.#instances[this.#restarts % 2]
+    const how = this.#restarts % 4 < 2 ? 'SIGKILL' : 'SIGTERM'
+    this.#restarts++
+    if (how === 'SIGKILL') this.#kills++
     this.#restarting = (async () => {
-      const old = this.#proxies.pop()
-      if (old === undefined) return
-      await old.runtime.stop()
-      await this.#readAudit(old)
-      await old.stop()
-      this.#proxies.push(await this.#start())
+      await instance?.stop(how)
+      await instance?.start()
     })().finally(() => {
       this.#restarting = null
     })
+  }
+
+  /** Nothing is pending any more: what nobody waits for has expired and was swept. */
+  async #settled(): Promise<void> {
+    const until = Date.now() + 120_000
+    while (Date.now() < until) {
+      const { rows } = await execute(
+        this.#server,
+        "SELECT 1 FROM regate.approval_request WHERE state IN ('pending', 'approved') LIMIT 1",
+        'approvals',
+      )
+      if (rows.length === 0) return
+      await pause(500)
+    }
   }
 
   async #review(at: number): Promise<void> {
@@ -189,7 +270,7 @@ class Race {
       } catch {
         // The regate that was asked is being restarted.
       }
-      await pause(20 + Math.random() * 60)
+      await pause(100 + Math.random() * 100)
     }
   }
 
@@ -198,11 +279,11 @@ class Race {
       headers: { authorization: `Bearer ${token}` },
     })
     const { approvals } = (await response.json()) as {
-      approvals?: { id: string; identity: { subject: string } }[]
+      approvals?: { id: string; statement: { text: string } }[]
     }
-    const list = approvals ?? []
-    for (let count = 0; count < 3 && list.length > 0; count++) {
-      const found = list[Math.floor(Math.random() * list.length)]
+    const list = (approvals ?? []).filter(({ statement }) => !isOverlooked(statement.text))
+    for (let count = 0; count < 6 && list.length > 0; count++) {
+      const [found] = list.splice(Math.floor(Math.random() * list.length), 1)
       if (found === undefined) return
       const decision = chance(0.12) ? 'reject' : 'approve'
       const body = JSON.stringify({
@@ -211,18 +292,19 @@ class Race {
       })
       const nonce = randomBytes(16).toString('base64url')
       await this.#callback(body, nonce, body)
-      if (chance(0.2)) await this.#callback(body, nonce, body)
-      if (chance(0.2)) await this.#callback(body, randomBytes(16).toString('base64url'), body)
+      if (chance(0.1)) await this.#callback(body, nonce, body)
+      if (chance(0.1)) await this.#callback(body, randomBytes(16).toString('base64url'), body)
       if (chance(0.1)) {
-        const altered = body.replace('"reject"', '"approve"').replace(name, 'someone')
-        await this.#callback(altered, nonce, body)
+        const altered = body.replace('"reject"', '"approve"').replace(name, forger)
+        await this.#callback(altered, randomBytes(16).toString('base64url'), body)
       }
+      if (chance(0.03)) await this.#callback(body.replace(name, forger), nonce, '', -400)
     }
   }
 
-  async #callback(body: string, nonce: string, signed: string): Promise<void> {
-    const timestamp = String(Math.floor(Date.now() / 1000))
-    const text = `regate-callback-v1\n${timestamp}\n${nonce}\n${signed}`
+  async #callback(body: string, nonce: string, signed: string, lateSeconds = 0): Promise<void> {
+    const timestamp = String(Math.floor(Date.now() / 1000) + lateSeconds)
+    const text = `regate-callback-v1\n${timestamp}\n${nonce}\n${signed === '' ? body : signed}`
     const signature = createHmac('sha256', secret).update(text).digest('hex')
     const { status } = await fetch(`${this.#proxy().adminUrl}/v1/approvals/callback`, {
       method: 'POST',
@@ -237,26 +319,8 @@ class Race {
     this.#callbacks[status] = (this.#callbacks[status] ?? 0) + 1
   }
 
-  async #readAudit(proxy: ProxyInProcess): Promise<void> {
-    const directory = join(proxy.directory, 'audit')
-    for (const name of await readdir(directory)) {
-      if (!name.endsWith('.ndjson')) continue
-      const text = await readFile(join(directory, name), 'utf8')
-      for (const line of text.split('\n')) {
-        if (line === '') continue
-        const record = JSON.parse(line) as Row
-        if (record['approval'] !== undefined && record['approval'] !== null) {
-          this.#audit.push(record)
-        }
-      }
-    }
-  }
-
   async #report(): Promise<RaceReport> {
-    const ran = (await execute(this.#server, 'SELECT id, who FROM executed')).rows as {
-      id: string
-      who: string
-    }[]
+    const ran = (await execute(this.#server, 'SELECT id, who FROM executed')).rows as Ran[]
     const stored = (
       await execute(
         this.#server,
@@ -267,79 +331,48 @@ class Race {
     ).rows as Stored[]
     const states: Record<string, number> = {}
     for (const { state } of stored) states[state] = (states[state] ?? 0) + 1
+    const audit: Row[] = []
+    const unsound: string[] = []
+    for (const { files } of this.#instances) {
+      const directory = join(files.directory, 'audit')
+      audit.push(...(await approvalRecords(directory)))
+      const { problems } = await verifyAudit(directory)
+      unsound.push(...problems.map(({ message }) => `the audit is not sound: ${message}`))
+    }
+    const { requesters } = this.#options
+    const evidence = { ran, stored, audit, strict: this.#strict, forger, kills: this.#kills }
+    const { violations, gaps } = prove({ ...evidence, requesters })
     return {
-      ...{ sent: this.#sent, ran: ran.length, refused: this.#refused },
-      ...{ callbacks: this.#callbacks, states },
-      violations: violationsOf(ran, stored, this.#audit),
+      ...{ sent: this.#sent, ran: ran.length, restarts: this.#restarts, kills: this.#kills },
+      ...{ refused: this.#refused, callbacks: this.#callbacks, states },
+      ...{ records: audit.length, gaps, violations: [...violations, ...unsound] },
     }
   }
 }
 
-interface Stored {
-  readonly id: string
-  readonly state: string
-  readonly subject: string
-  readonly statement: string
-  readonly parameters: { readonly value: string | null }[] | null
-  readonly votes: { readonly by: string; readonly vote: string }[]
+/** CancelRequest, as libpq sends it on a connection of its own. */
+function cancel(client: pg.Client, { port, host }: Proxy): void {
+  const { processID, secretKey } = client as unknown as Record<string, number>
+  const packet = Buffer.alloc(16)
+  packet.writeInt32BE(16, 0)
+  packet.writeInt32BE(80_877_102, 4)
+  packet.writeInt32BE(processID ?? 0, 8)
+  packet.writeInt32BE(secretKey ?? 0, 12)
+  const socket = connectSocket(port, host)
+  socket.on('error', () => undefined)
+  socket.end(packet)
 }
 
-/** What is wrong with a used approval of a statement that ran; `story`: its records in the audit. */
-function faultsOf(
-  approval: Stored,
-  id: string,
-  who: string,
-  story: readonly string[],
-): readonly string[] {
-  const faults: string[] = []
-  if (approval.subject !== who) faults.push(`${id} ran under an approval of somebody else`)
-  const yes = approval.votes.filter(({ vote }) => vote === 'approve')
-  if (yes.length === 0) faults.push(`${id} ran and nobody had approved`)
-  if (yes.some(({ by }) => by === who)) faults.push(`${id} was approved by its requester`)
-  for (const type of ['approval_requested', 'approval_decided', 'approval_used']) {
-    if (!story.includes(type)) faults.push(`${approval.id}: the audit has no ${type}`)
-  }
-  if (story.filter((type) => type === 'approval_used').length !== 1) {
-    faults.push(`${approval.id}: used ${story.length} times in the audit`)
-  }
-  return faults
-}
-
-function violationsOf(
-  ran: readonly { id: string; who: string }[],
-  stored: readonly Stored[],
-  audit: readonly Row[],
-): string[] {
-  const violations: string[] = []
-  const used = new Map<string, Stored[]>()
-  for (const request of stored.filter(({ state }) => state === 'used')) {
-    const key =
-      request.parameters === null
-        ? request.statement
-        : `${request.statement} ${request.parameters.map(({ value }) => value).join(' ')}`
-    used.set(key, [...(used.get(key) ?? []), request])
-  }
-  const byApproval = new Map<string, string[]>()
-  for (const record of audit) {
-    const { id = '' } = record['approval'] as { id?: string }
-    byApproval.set(id, [...(byApproval.get(id) ?? []), String(record['type'])])
-  }
-  const runCounts = new Map<string, number>()
-  for (const { id } of ran) runCounts.set(id, (runCounts.get(id) ?? 0) + 1)
-  for (const { id, who } of ran) {
-    const approvals = [
-      ...(used.get(`INSERT INTO executed VALUES ('${id}', '${who}')`) ?? []),
-      ...(used.get(`INSERT INTO executed VALUES ($1, $2) ${id} ${who}`) ?? []),
-    ]
-    // Who cancels or leaves once the approval was taken runs nothing with it, or never learns that it
-    // ran and asks again: there may be more used ones than runs, never fewer, and each must hold.
-    const runCount = runCounts.get(id) ?? 0
-    if (runCount > approvals.length) {
-      violations.push(`${id} ran ${runCount} times with ${approvals.length} used approvals`)
-    }
-    for (const approval of approvals) {
-      violations.push(...faultsOf(approval, id, who, byApproval.get(approval.id) ?? []))
+/** Records that name an approval. */
+async function approvalRecords(directory: string): Promise<readonly Row[]> {
+  const records: Row[] = []
+  for (const name of await readdir(directory)) {
+    if (!name.endsWith('.ndjson')) continue
+    const lines = createInterface({ input: createReadStream(join(directory, name)) })
+    for await (const line of lines) {
+      if (!line.includes('"approval":{')) continue
+      records.push(JSON.parse(line) as Row)
     }
   }
-  return violations
+  return records
 }

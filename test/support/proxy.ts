@@ -103,9 +103,33 @@ export async function serveProxy(
   postgres: TestPostgres,
   options: ProxyOptions = {},
 ): Promise<ProxyChild> {
+  const files = await writeProxyFiles(postgres, options)
+  const ended = async (log: string): Promise<void> => {
+    await searched(files.directory, log)
+  }
+  try {
+    const served = await serveFiles(files)
+    return {
+      ...served,
+      stop: async () => {
+        await served.stop()
+        await ended(served.log())
+      },
+    }
+  } catch (error) {
+    await ended('')
+    throw error
+  }
+}
+
+/** The same on files that are there, and stay when it stops: so that it may be started again. */
+export async function serveFiles({
+  directory,
+  path,
+  environment,
+}: ProxyFiles): Promise<ProxyChild> {
   const main = process.env['REGATE_MAIN'] ?? 'dist/main.js'
   if (!existsSync(main)) throw new Error(`${main} is not there: npm run build`)
-  const { directory, path, environment } = await writeProxyFiles(postgres, options)
   const child = spawn(process.execPath, [main, 'serve', '--config', path], {
     env: environment,
     stdio: ['ignore', 'ignore', 'pipe'],
@@ -118,7 +142,6 @@ export async function serveProxy(
     const timer = setTimeout(() => child.kill('SIGKILL'), 10_000)
     await ended
     clearTimeout(timer)
-    await searched(directory, log)
   }
   const listening = /"port":(\d+),"admin":"([^"]*)".*"msg":"listening"/
   const started = Date.now()
@@ -169,11 +192,18 @@ function proxyUrl(port: number, database: string, user: string, password?: strin
   return `postgres://${encodeURIComponent(user)}${secret}@127.0.0.1:${port}/${encodeURIComponent(database)}`
 }
 
+export interface ProxyFiles {
+  readonly directory: string
+  /** Of regate.yaml. */
+  readonly path: string
+  readonly environment: Record<string, string | undefined>
+}
+
 /** The files of a proxy, and the environment with its secrets. */
 export async function writeProxyFiles(
   postgres: TestPostgres,
   options: ProxyOptions,
-): Promise<{ directory: string; path: string; environment: Record<string, string | undefined> }> {
+): Promise<ProxyFiles> {
   const directory = await mkdtemp(join(tmpdir(), 'regate-proxy-'))
   const login = options.upstream ?? { user: postgres.user, password: postgres.password }
   const environment: Record<string, string | undefined> = { ...process.env }
