@@ -4,7 +4,13 @@
  * may have missed something.
  */
 import pg from 'pg'
-import type { Sql, StoreConnection, StoreDriver, StoreEvents } from './store.ts'
+import {
+  busy,
+  type Sql,
+  type StoreConnection,
+  type StoreDriver,
+  type StoreEvents,
+} from './store.ts'
 
 export interface PostgresStoreOptions {
   /** Without a password. */
@@ -14,9 +20,13 @@ export interface PostgresStoreOptions {
 }
 
 export const notifyChannel = 'regate_approvals'
-const poolSize = 4
+const poolSize = 6
 const connectMsMax = 5_000
+/** The server ends a statement first; who hears nothing for longer has lost it. */
 const statementMsMax = 10_000
+const answerMsMax = 15_000
+/** For a turn, while all connections are in use: a busy store is no store that is away. */
+const turnMsMax = 15_000
 const retryMsLeast = 500
 const retryMsMost = 15_000
 
@@ -27,7 +37,7 @@ export function postgresStore(options: PostgresStoreOptions): StoreDriver {
       connectionString: await withPassword(options),
       application_name: 'regate approvals',
       connectionTimeoutMillis: connectMsMax,
-      query_timeout: statementMsMax,
+      query_timeout: answerMsMax,
       statement_timeout: statementMsMax,
       keepAlive: true,
     }
@@ -54,6 +64,7 @@ async function withPassword({ url, password }: PostgresStoreOptions): Promise<st
 }
 
 function connectionOf(pool: pg.Pool, listener: Listener): StoreConnection {
+  const turns = new Turns(poolSize)
   const run = async <Row>(
     client: pg.Pool | pg.PoolClient,
     text: string,
@@ -66,19 +77,59 @@ function connectionOf(pool: pg.Pool, listener: Listener): StoreConnection {
     return result.rows as Row[]
   }
   return {
-    query: (text, parameters) => run(pool, text, parameters),
-    alone: async <Result>(work: (sql: Sql) => Promise<Result>) => {
-      const client = await pool.connect()
-      try {
-        return await work({ query: (text, parameters) => run(client, text, parameters) })
-      } finally {
-        client.release()
-      }
-    },
+    query: (text, parameters) => turns.take(() => run(pool, text, parameters)),
+    alone: <Result>(work: (sql: Sql) => Promise<Result>) =>
+      turns.take(async () => {
+        const client = await pool.connect()
+        try {
+          return await work({ query: (text, parameters) => run(client, text, parameters) })
+        } finally {
+          client.release()
+        }
+      }),
     close: async () => {
       await listener.close()
       await pool.end()
     },
+  }
+}
+
+/**
+ * So many at a time, the others in order. The pool would do it too, but its limit for a connection
+ * counts the wait for a turn: a busy store would look like one that cannot be reached.
+ */
+class Turns {
+  readonly #waiting: (() => void)[] = []
+  #free: number
+
+  constructor(count: number) {
+    this.#free = count
+  }
+
+  async take<Result>(work: () => Promise<Result>): Promise<Result> {
+    if (this.#free > 0) this.#free--
+    else await this.#turn()
+    try {
+      return await work()
+    } finally {
+      const next = this.#waiting.shift()
+      if (next === undefined) this.#free++
+      else next()
+    }
+  }
+
+  #turn(): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const go = (): void => {
+        clearTimeout(timer)
+        resolve()
+      }
+      const timer = setTimeout(() => {
+        this.#waiting.splice(this.#waiting.indexOf(go), 1)
+        reject(busy())
+      }, turnMsMax)
+      this.#waiting.push(go)
+    })
   }
 }
 

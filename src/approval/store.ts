@@ -72,7 +72,8 @@ export class Store implements Sql {
     try {
       return await connection.query<Row>(text, parameters)
     } catch (error) {
-      if (isRefusal(error)) throw error
+      if (error instanceof ProxyError || isRefusal(error)) throw error
+      if ((error as { code?: unknown }).code === statementTimeout) throw busy()
       this.#lose(error)
       throw unavailable(error)
     }
@@ -147,6 +148,17 @@ export class Store implements Sql {
     this.#failure = error
     if (first && !this.#closed) this.#options.onHealth(error)
   }
+}
+
+/** `statement_timeout`: the database is there, and slow. */
+const statementTimeout = '57014'
+
+/** The fault of a store that has too much to do. */
+export function busy(): ProxyError {
+  return new ProxyError('denied', 'the store of approvals is too busy', {
+    sqlstate: '58000',
+    hint: 'Send the statement again later; other statements run.',
+  })
 }
 
 /** The database answered and said no: it is there, and the statement is to blame. */

@@ -1,12 +1,8 @@
-/**
- * `regate approvals`: the reviewer's side, over the admin API. Everything that came from a client or
- * a database is shown with its control characters escaped, so that a statement cannot write to the
- * reviewer's terminal what it is not.
- */
-import Table from 'cli-table3'
+/** `regate approvals`: the reviewer's side, over the admin API; what it prints is approvals-words.ts. */
 import { request } from 'undici'
 import type { ArgumentsCamelCase, Argv } from 'yargs'
 import { harmlessJson } from '../core/core.ts'
+import { detail, escaped, grants, list, type Json } from './approvals-words.ts'
 import { CommandFailure } from './failure.ts'
 
 interface Common {
@@ -14,8 +10,6 @@ interface Common {
   token: string | undefined
   json: boolean
 }
-
-type Json = Record<string, unknown>
 
 const common = <T>(yargs: Argv<T>) =>
   yargs
@@ -39,7 +33,8 @@ async function call(args: Common, method: string, path: string, body?: object): 
       'content-type': 'application/json',
       ...(token === undefined || token === '' ? {} : { authorization: `Bearer ${token}` }),
     },
-    ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+    // What changes something must come as JSON, and JSON is never nothing.
+    ...(method === 'GET' ? {} : { body: JSON.stringify(body ?? {}) }),
     headersTimeout: 30_000,
   }).catch((cause: unknown) => {
     throw new CommandFailure(`${args.admin} does not answer`, {
@@ -69,74 +64,10 @@ function parse(text: string): Json {
   }
 }
 
-/** What a terminal would act on, or show in another order than it is, is written as its code. */
-export function escaped(value: unknown): string {
-  const text = typeof value === 'string' ? value : value === undefined ? '' : JSON.stringify(value)
-  return text.replaceAll(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, (found) => {
-    if (found === '\n' || found === '\t') return found
-    return `\\u{${(found.codePointAt(0) ?? 0).toString(16)}}`
-  })
-}
-
-const oneLine = (value: unknown, length: number): string => {
-  const text = escaped(value).replaceAll(/\s+/g, ' ')
-  return text.length <= length ? text : `${text.slice(0, length - 1)}…`
-}
-
 function print(args: Common, value: Json, show: (value: Json) => string): void {
   process.stdout.write(
     args.json ? `${harmlessJson(JSON.stringify(value, null, 2))}\n` : `${show(value)}\n`,
   )
-}
-
-function list(value: Json): string {
-  const rows = (value['approvals'] ?? []) as Json[]
-  if (rows.length === 0) return 'Nothing waits for approval.'
-  const table = new Table({ head: ['id', 'state', 'who', 'database', 'statement', 'why'] })
-  for (const row of rows) {
-    const identity = row['identity'] as Json
-    const statement = row['statement'] as Json
-    const held = row['held'] === true ? ' (waits)' : ''
-    table.push([
-      escaped(row['id']),
-      `${escaped(row['state'])}${held}`,
-      oneLine(identity['user'], 24),
-      oneLine(row['database'], 20),
-      oneLine(statement['text'], 48),
-      oneLine(row['reason'], 40),
-    ])
-  }
-  return table.toString()
-}
-
-function detail(value: Json): string {
-  const { statement, statements, identity, ...rest } = value
-  const lines = [escaped((statement as Json)['text']), '']
-  const shown: Json = { who: identity, ...rest, judged: statements }
-  for (const [name, member] of Object.entries(shown)) {
-    if (member === null || (Array.isArray(member) && member.length === 0)) continue
-    lines.push(`${name.padEnd(18)} ${escaped(member)}`)
-  }
-  return lines.join('\n')
-}
-
-function grants(value: Json): string {
-  const rows = (value['grants'] ?? []) as Json[]
-  if (rows.length === 0) return 'There are no grants.'
-  const table = new Table({ head: ['id', 'state', 'who', 'covers', 'used', 'until'] })
-  for (const row of rows) {
-    const identity = row['identity'] as Json
-    const covers = row['scope'] === 'session' ? `session ${escaped(row['session'])}` : row['shape']
-    table.push([
-      escaped(row['id']),
-      escaped(row['state']),
-      oneLine(identity['subject'], 24),
-      oneLine(covers, 56),
-      `${escaped(row['used'])}/${escaped(row['statements'])}`,
-      escaped(row['expires']),
-    ])
-  }
-  return table.toString()
 }
 
 const id = (yargs: Argv) =>

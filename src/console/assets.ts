@@ -27,6 +27,7 @@ const modules = [
   'parts',
   'policy',
   'replay',
+  'request-words',
   'sandbox',
   'sessions',
   'words',

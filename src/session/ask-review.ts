@@ -33,6 +33,8 @@ const comparable = new Set([
 /** The transaction's start and its locks on relations that are not the system's. */
 const locksQuery = `SELECT pg_catalog.json_build_object(
   'started', pg_catalog.to_json(pg_catalog.now()),
+  'open_ms', 1000::pg_catalog.float8 OPERATOR(pg_catalog.*) (pg_catalog.date_part('epoch'::pg_catalog.text,
+    pg_catalog.clock_timestamp()) OPERATOR(pg_catalog.-) pg_catalog.date_part('epoch'::pg_catalog.text, pg_catalog.now())),
   'locks', (SELECT pg_catalog.json_agg(pg_catalog.json_build_object(
       'relation', l.relation::pg_catalog.regclass::pg_catalog.text, 'mode', l.mode))
     FROM (SELECT k.relation, k.mode FROM pg_catalog.pg_locks k
@@ -51,8 +53,11 @@ export class Review {
   readonly #statements: readonly Admitted[]
   readonly #portal: Portal | null
   #step: Step = 'settings'
+  /** By the setting's name in lower case. */
   readonly #shown = new Map<string, string>()
   #started: string | null = null
+  /** Since then, by the server's clock. */
+  #openMs = 0
   #locks: unknown = null
   /** What the server said against the statement itself. */
   error: Refusal | null = null
@@ -74,17 +79,28 @@ export class Review {
 
   /** The values that an approval binds. */
   get settings(): Readonly<Record<string, string>> {
-    return Object.fromEntries(meaningful.map((name) => [name, this.#shown.get(name) ?? '']))
+    return Object.fromEntries(
+      meaningful.map((name) => [name, this.#shown.get(name.toLowerCase()) ?? '']),
+    )
   }
 
-  /** How long the server lets this connection wait; null for ever. */
+  /** How long the server lets this connection wait from now on; null for ever. */
   get idleMsMax(): number | null {
-    const names = this.#inTransaction
-      ? ['idle_in_transaction_session_timeout', 'transaction_timeout']
-      : ['idle_session_timeout']
-    const limits = names.map((name) => milliseconds(this.#shown.get(name) ?? '0'))
-    const [least] = limits.filter((ms) => ms > 0).sort((a, b) => a - b)
-    return least ?? null
+    const limit = (name: string): number => milliseconds(this.#shown.get(name) ?? '0')
+    if (!this.#inTransaction) return limit('idle_session_timeout') || null
+    // Between messages of a pipeline the server is not idle; where a transaction is open it is.
+    const idle = limit('idle_in_transaction_session_timeout') || Infinity
+    const whole = limit('transaction_timeout') || Infinity
+    const least = Math.min(idle, Math.max(0, whole - this.#transactionMs))
+    return Number.isFinite(least) ? least : null
+  }
+
+  /** How long the transaction is open, at most. */
+  get #transactionMs(): number {
+    const { options, transaction, transactionSinceUs } = this.#state
+    if (transaction !== 'transaction') return this.#openMs
+    const heardMs = (options.clock.monotonicUs() - transactionSinceUs) / 1_000
+    return Math.max(this.#openMs, heardMs)
   }
 
   /** For the reviewer. */
@@ -99,7 +115,7 @@ export class Review {
           .slice(0, 100)
           .map(({ name, value }) => ({
             name: name ?? '(not known)',
-            from: this.#shown.get(name ?? '') ?? null,
+            from: this.#shown.get((name ?? '').toLowerCase()) ?? null,
             to: value,
           })),
       ),
@@ -146,7 +162,7 @@ export class Review {
   #names(): readonly string[] {
     const changed = this.#statements.flatMap(({ analysis }) =>
       analysis.access.settings.flatMap(({ name }) =>
-        name !== null && comparable.has(name) ? [name] : [],
+        name !== null && comparable.has(name.toLowerCase()) ? [name] : [],
       ),
     )
     const { serverVersion } = this.#state.catalog
@@ -175,7 +191,7 @@ export class Review {
       for (const [index, name] of names.entries()) {
         const value = request.rows[index]?.[0]?.toString('utf8')
         if (value === undefined) continue
-        this.#shown.set(name, value)
+        this.#shown.set(name.toLowerCase(), value)
         if (name === 'search_path' || name === 'role') state.facts.probed(name, value)
       }
     })
@@ -191,9 +207,11 @@ export class Review {
       }
       const answer = JSON.parse(request.rows[0]?.[0]?.toString('utf8') ?? '{}') as {
         readonly started?: string
+        readonly open_ms?: number
         readonly locks?: unknown
       }
       this.#started = answer.started ?? null
+      this.#openMs = answer.open_ms ?? 0
       this.#locks = answer.locks ?? []
     })
     return { name: 'probe', until }
@@ -243,6 +261,7 @@ function shownStatement({ statement, analysis, decision, plan }: Admitted): obje
             ? []
             : [
                 {
+                  index,
                   output: analysis.outputs?.[index]?.name ?? String(index),
                   kind: output.mask.kind,
                   columns: output.columns,

@@ -520,6 +520,9 @@ export class Backend {
   #ready(head: Expected, view: FrameView): void {
     const state = this.#state
     const status = decodeReadyForQuery(view)
+    if (state.transaction === 'idle' && status !== 'idle') {
+      state.transactionSinceUs = state.options.clock.monotonicUs()
+    }
     state.transaction = status
     head.muted = false
     if (head.failed) recordSkipped(state, head)

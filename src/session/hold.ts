@@ -211,9 +211,7 @@ function heldNotice(event: Extract<HoldEvent, { kind: 'held' }>, request: HoldRe
   const { id, requirements, waitMs, ttlMs, link } = event
   const { idleMsMax, asking, bound } = request
   const idle =
-    idleMsMax === null
-      ? ''
-      : ` The server ends a connection that is idle for ${sayDuration(idleMsMax)}.`
+    idleMsMax === null ? '' : ` The server ends this connection after ${sayDuration(idleMsMax)}.`
   const stays = bound.only === '' ? ` and stays open for ${sayDuration(ttlMs)}` : ''
   return {
     message: `the statement is held for approval: ${asking.decision.reason}`,

@@ -46,6 +46,7 @@ export class State {
   readonly toClient = new Outbox()
   readonly toUpstream = new Outbox()
   transaction: Transaction = 'idle'
+  transactionSinceUs = 0
   /** Statements whose origins the server has confirmed: each stands for its own context. */
   readonly checked = new WeakSet<Admitted>()
   /** The server has said FATAL: what follows is its close. */

@@ -38,6 +38,8 @@ export interface RaceReport {
   /** Records of approvals in the audit. */
   readonly records: number
   readonly gaps: Readonly<Record<string, number>>
+  /** What the regates have warned of, and how often. */
+  readonly warnings: Readonly<Record<string, number>>
   /** One sentence each; empty where everything holds. */
   readonly violations: readonly string[]
 }
@@ -77,6 +79,7 @@ export async function runRace(options: RaceOptions): Promise<RaceReport> {
 class Instance {
   readonly files: ProxyFiles
   proxy: Proxy | null = null
+  readonly warnings: Record<string, number> = {}
   #child: Awaited<ReturnType<typeof serveFiles>> | null = null
 
   constructor(files: ProxyFiles) {
@@ -92,6 +95,18 @@ class Instance {
     this.proxy = null
     if (how === 'SIGKILL') this.#child?.child.kill('SIGKILL')
     await this.#child?.stop()
+    this.#readLog(this.#child?.log() ?? '')
+    this.#child = null
+  }
+
+  #readLog(log: string): void {
+    for (const line of log.split('\n')) {
+      if (!line.startsWith('{"level":40')) continue
+      const { msg, error = '', err } = JSON.parse(line) as Record<string, unknown>
+      const why = (err as { message?: string; detail?: string } | undefined) ?? {}
+      const warning = [msg, error, why.message, why.detail].filter(Boolean).join(': ')
+      this.warnings[warning] = (this.warnings[warning] ?? 0) + 1
+    }
   }
 }
 
@@ -345,9 +360,18 @@ class Race {
     return {
       ...{ sent: this.#sent, ran: ran.length, restarts: this.#restarts, kills: this.#kills },
       ...{ refused: this.#refused, callbacks: this.#callbacks, states },
+      warnings: summed(this.#instances.map(({ warnings }) => warnings)),
       ...{ records: audit.length, gaps, violations: [...violations, ...unsound] },
     }
   }
+}
+
+function summed(all: readonly Readonly<Record<string, number>>[]): Record<string, number> {
+  const sum: Record<string, number> = {}
+  for (const [name, count] of all.flatMap((one) => Object.entries(one))) {
+    sum[name] = (sum[name] ?? 0) + count
+  }
+  return sum
 }
 
 /** CancelRequest, as libpq sends it on a connection of its own. */

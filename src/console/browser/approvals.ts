@@ -19,6 +19,12 @@ import {
   type Me,
 } from './parts.ts'
 import { AccessView, type Access } from './sandbox.ts'
+import {
+  deliveryWords,
+  transactionWords,
+  type Delivery,
+  type Transaction,
+} from './request-words.ts'
 import { count, plural, span, visible } from './words.ts'
 
 interface Vote {
@@ -76,6 +82,7 @@ interface Detail extends Summary {
     readonly reason: string
     readonly access: Access
     readonly masks: readonly {
+      readonly index: number
       readonly output: string
       readonly kind: string
       readonly columns: readonly string[]
@@ -92,16 +99,12 @@ interface Detail extends Summary {
     readonly from: string | null
     readonly to: string | null
   }[]
-  readonly transaction: {
-    readonly state: string
-    readonly started: string | null
-    readonly locks: readonly { readonly relation: string; readonly mode: string }[] | null
-    readonly idle_limit_ms: number | null
-  }
+  readonly transaction: Transaction
   readonly application_name: string
   readonly search_path: readonly string[]
   readonly current_role: string
   readonly policy_revision: string
+  readonly deliveries: readonly Delivery[]
 }
 
 const states = [
@@ -450,6 +453,7 @@ function Who({ request, now }: { request: Detail; now: number }): ComponentChild
       ['Rule', h('code', { class: 'break' }, visible(request.rule, 200))],
       ['Revision', h('code', { class: 'break' }, visible(request.policy_revision, 200))],
       ['Transaction', transactionWords(transaction, now)],
+      ['Reviewers told', deliveryWords(request.deliveries)],
       [
         'Session',
         link(`/audit?session=${encodeURIComponent(request.session)}`, 'what it did before'),
@@ -460,22 +464,9 @@ function Who({ request, now }: { request: Detail; now: number }): ComponentChild
 }
 
 function masksOf(statement: Detail['statements'][number]): ReadonlyMap<number, string | null> {
-  const kinds = new Map(statement.masks.map((mask) => [mask.output, mask.kind]))
+  // By position: two outputs may have one name, and only one of them a mask.
+  const kinds = new Map(statement.masks.map((mask) => [mask.index, mask.kind]))
   return new Map(
-    statement.access.outputs.map((output) => [output.index, kinds.get(output.name) ?? null]),
+    statement.access.outputs.map((output) => [output.index, kinds.get(output.index) ?? null]),
   )
-}
-
-function transactionWords(transaction: Detail['transaction'], now: number): ComponentChildren {
-  const words = [transaction.state === 'idle' ? 'none is open' : transaction.state]
-  if (transaction.started !== null)
-    words.push(`open for ${span(now - Date.parse(transaction.started))}`)
-  if (transaction.locks !== null && transaction.locks.length > 0) {
-    words.push(
-      `holds ${transaction.locks.map((lock) => `${visible(lock.relation, 100)} ${lock.mode}`).join(', ')}`,
-    )
-  }
-  if (transaction.idle_limit_ms !== null)
-    words.push(`the server ends it after ${span(transaction.idle_limit_ms)} idle`)
-  return words.join(', ')
 }

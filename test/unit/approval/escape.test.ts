@@ -1,6 +1,6 @@
 /** A reviewer's terminal shows what a statement is, not what it wants to look like. */
 import { expect, test } from 'vitest'
-import { escaped } from '../../../src/commands/approvals.ts'
+import { escaped } from '../../../src/commands/approvals-words.ts'
 
 test.each([
   ['\u001b[2J\u001b[31mSELECT 1', '\\u{1b}[2J\\u{1b}[31mSELECT 1'],
