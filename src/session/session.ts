@@ -8,7 +8,7 @@
  *                                    │ expected replies    ├─▶ audit ─▶ sockets
  *   server bytes ─▶ FrameReader ─▶ Backend ──▶ toClient ───┘
  */
-import { AssertionError, ProxyError } from '../core/core.ts'
+import { AssertionError, ProxyError, type StatementSpan } from '../core/core.ts'
 import type { Refusal } from '../gate/gate.ts'
 import {
   backendFrameLimits,
@@ -410,11 +410,15 @@ function refusalOf(
     refusal: Refusal | null
     decisionId: string | null
     statements: readonly unknown[]
+    span: StatementSpan | null
   },
   refusal: Refusal,
 ): Buffer {
   entry.refusal = refusal
   entry.decisionId = null
+  const { sqlstate } = refusal
+  entry.span?.ended({ tag: null, rowCount: 0, bytes: 0, sqlstate, fate: 'unsent', last: true })
+  entry.span = null
   return entry.kind === 'query'
     ? substituteQuery(refusal)
     : substituteParse(refusal, `${reservedPrefix}refused`)

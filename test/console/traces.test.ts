@@ -2,6 +2,8 @@
 import { randomBytes } from 'node:crypto'
 import pg from 'pg'
 import { afterAll, beforeAll, expect, test, vi } from 'vitest'
+import type { AuditLog } from '../../src/audit/audit.ts'
+import { ProxyError } from '../../src/core/core.ts'
 import { execute, startPostgres, type TestPostgres } from '../support/postgres.ts'
 import { startProxy, type ProxyInProcess } from '../support/proxy.ts'
 import {
@@ -235,11 +237,19 @@ test('a collector that fails loses spans, not statements, and is counted', async
 })
 
 test('with a ratio of 1 what begins here is traced, up to so many a second', async () => {
+  let full = false
+  const audit: AuditLog = {
+    append: () => undefined,
+    commit: () => {
+      if (full) throw new ProxyError('audit_unavailable', 'no room')
+    },
+  }
   const other = await startProxy(postgres, {
     data,
     users: { ann: { groups: ['engineers'] } },
     configuration: { traces: { url: receiver.url, ratio: 1 } },
     limits: { tracedPerSecondMax: 1 },
+    audit,
   })
   try {
     const client = await connect(other)
@@ -259,6 +269,24 @@ test('with a ratio of 1 what begins here is traced, up to so many a second', asy
     const first = Math.min(...seconds)
     const secondCount = Math.max(...seconds) - first + 1
     expect(dropped).toBeGreaterThanOrEqual(200 - secondCount)
+    // What was admitted and could not be put on record did not run: its span says so.
+    const unsent = await vi.waitFor(
+      async () => {
+        const client = await connect(other)
+        const { traceId, comment } = begun()
+        full = true
+        await expect(client.query(`SELECT 3 ${comment}`)).rejects.toMatchObject({ code: '58030' })
+        full = false
+        await new Promise((resolve) => setTimeout(resolve, 1_500))
+        return named(
+          receiver.spans.filter((span) => span.traceId === traceId),
+          'SELECT postgres',
+        )
+      },
+      { timeout: 25_000, interval: 100 },
+    )
+    expect(unsent).toMatchObject({ statusCode: 2 })
+    expect(unsent.attributes['db.response.status_code']).toBe('58030')
     // A collector that never answers keeps nobody: not the next statement, not the stop.
     receiver.status = 0
     const late = await connect(other)
