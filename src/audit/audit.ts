@@ -55,6 +55,7 @@ export {
   httpSink,
   lineSink,
   otlpSink,
+  post,
   postCompressed,
   type HttpTarget,
 } from './sinks.ts'

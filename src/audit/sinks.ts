@@ -20,10 +20,10 @@ export interface HttpTarget {
 
 const timeoutMsDefault = 30_000
 
-/** Posts a compressed body; the answer's text. Rejects with HttpRefused for what is not 2xx. */
-export async function postCompressed(
+/** Posts a body; the answer's text. Rejects with HttpRefused for what is not 2xx. */
+export async function post(
   target: HttpTarget,
-  body: string,
+  body: string | Buffer,
   headers: Readonly<Record<string, string>>,
   signal: AbortSignal,
 ): Promise<string> {
@@ -31,8 +31,8 @@ export async function postCompressed(
   const answer = await request(target.url, {
     method: 'POST',
     dispatcher: target.dispatcher,
-    headers: { ...(await target.headers()), ...headers, 'content-encoding': 'gzip' },
-    body: await gzipped(body),
+    headers: { ...(await target.headers()), ...headers },
+    body,
     headersTimeout: timeoutMs,
     bodyTimeout: timeoutMs,
     signal,
@@ -40,6 +40,16 @@ export async function postCompressed(
   const text = await answer.body.text()
   if (answer.statusCode >= 200 && answer.statusCode <= 299) return text
   throw new HttpRefused(target.url, answer.statusCode)
+}
+
+/** post() of a body that is compressed on its way. */
+export async function postCompressed(
+  target: HttpTarget,
+  body: string,
+  headers: Readonly<Record<string, string>>,
+  signal: AbortSignal,
+): Promise<string> {
+  return await post(target, await gzipped(body), { ...headers, 'content-encoding': 'gzip' }, signal)
 }
 
 /** The receiver answered, and not with 2xx. */

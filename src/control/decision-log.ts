@@ -10,6 +10,7 @@
 import type { Agent } from 'undici'
 import {
   deliverHalving,
+  post,
   postCompressed,
   type AuditSink,
   type HttpTarget,
@@ -64,7 +65,7 @@ export class DecisionLog implements AuditSink {
     if (decided.length === 0) return
     await deliverHalving(decided, async (some) => {
       const events = some.map((shipped) => decisionEvent(shipped, this.#options))
-      await this.#post('logs', `[${events.join(',')}]`, signal)
+      await postCompressed(this.#target('logs'), `[${events.join(',')}]`, json, signal)
     })
   }
 
@@ -72,24 +73,27 @@ export class DecisionLog implements AuditSink {
   async status(status: PolicyStatus): Promise<void> {
     const { labels, bundleName, onError } = this.#options
     const body = JSON.stringify({ labels, bundles: { [bundleName]: status } })
-    await this.#post('status', body, AbortSignal.timeout(statusMs)).catch((error: unknown) => {
-      onError?.(error)
-    })
+    // Not compressed, as OPA sends it: its services need not take it otherwise.
+    await post(this.#target('status'), body, json, AbortSignal.timeout(statusMs)).catch(
+      (error: unknown) => {
+        onError?.(error)
+      },
+    )
   }
 
   async close(): Promise<void> {
     await this.#agent.destroy()
   }
 
-  async #post(path: string, body: string, signal: AbortSignal): Promise<void> {
+  #target(path: string): HttpTarget {
     const { service } = this.#options
-    const target: HttpTarget = {
+    return {
       url: serviceUrl(service, path),
       headers: () => serviceHeaders(service),
       dispatcher: this.#agent,
     }
-    await postCompressed(target, body, { 'content-type': 'application/json' }, signal)
   }
 }
 
+const json = { 'content-type': 'application/json' }
 const statusMs = 30_000

@@ -9,6 +9,7 @@ import { DecisionLog } from '../../src/control/decision-log.ts'
 interface Received {
   readonly path: string
   readonly authorization: string | undefined
+  readonly zipped: boolean
   readonly body: unknown
 }
 
@@ -24,11 +25,14 @@ async function service(): Promise<{ url: string; received: Received[]; answer: {
     const chunks: Buffer[] = []
     request.on('data', (chunk: Buffer) => chunks.push(chunk))
     request.on('end', () => {
-      const body: unknown = JSON.parse(gunzipSync(Buffer.concat(chunks)).toString())
+      const packed = Buffer.concat(chunks)
+      const zipped = request.headers['content-encoding'] === 'gzip'
+      const body: unknown = JSON.parse((zipped ? gunzipSync(packed) : packed).toString())
       if (answer.code === 200) {
         received.push({
           path: request.url ?? '',
           authorization: request.headers.authorization,
+          zipped,
           body,
         })
       }
@@ -82,7 +86,7 @@ it('uploads decisions as OPA does: a gzipped array of events', async () => {
   const log = logTo(url)
   await log.deliver([shipped('d1'), shipped('d1', 'statement_ended'), shipped('d2')], signal)
   expect(received).toHaveLength(1)
-  expect(received[0]).toMatchObject({ path: '/logs', authorization: 'Bearer t' })
+  expect(received[0]).toMatchObject({ path: '/logs', authorization: 'Bearer t', zipped: true })
   expect(received[0]?.body).toMatchObject([
     {
       decision_id: 'd1',
@@ -121,6 +125,7 @@ it('reports the status of the bundle', async () => {
   await logTo(url).status({ name: 'regate', active_revision: 'r1' } as never)
   expect(received[0]).toMatchObject({
     path: '/status',
+    zipped: false,
     body: { labels: { app: 'regate' }, bundles: { regate: { active_revision: 'r1' } } },
   })
 })
