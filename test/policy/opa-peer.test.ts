@@ -228,9 +228,8 @@ async function askOpa(path: string, input: unknown): Promise<OpaAnswer> {
 const revisionOf: Record<Peer, () => Promise<string>> = {
   regate: () => Promise.resolve(proxy.runtime.policyStatus.active_revision),
   opa: async () => {
-    const { provenance } = await askOpa('regate/connect/decision', {}).catch(
-      () => ({}) as OpaAnswer,
-    )
+    const nothing: OpaAnswer = {}
+    const { provenance } = await askOpa('regate/connect/decision', {}).catch(() => nothing)
     return provenance?.bundles?.['regate']?.revision ?? ''
   },
 }
