@@ -419,6 +419,8 @@ export class State {
     const request = new OwnRequest()
     const name = `${reservedPrefix}own`
     const parameterTypes = portal?.prepared.parameterTypes ?? []
+    // What an error left behind: behind it nothing was done, nor closed.
+    this.#closeOwn(name, request)
     for (const text of texts) {
       this.#own(
         'parse',
@@ -447,11 +449,7 @@ export class State {
         written((to) => encodeClose(to, 'portal', name)),
         request,
       )
-      this.#own(
-        'close',
-        written((to) => encodeClose(to, 'statement', name)),
-        request,
-      )
+      this.#closeOwn(name, request)
     }
     this.#finishOwn(request)
     return request
@@ -461,6 +459,7 @@ export class State {
   describeText(text: string): OwnRequest {
     const request = new OwnRequest()
     const name = `${reservedPrefix}describe`
+    this.#closeOwn(name, request)
     this.#own(
       'parse',
       written((to) => encodeParse(to, { name, text })),
@@ -471,13 +470,14 @@ export class State {
       written((to) => encodeDescribe(to, 'statement', name)),
       request,
     )
-    this.#own(
-      'close',
-      written((to) => encodeClose(to, 'statement', name)),
-      request,
-    )
+    this.#closeOwn(name, request)
     this.#finishOwn(request)
     return request
+  }
+
+  #closeOwn(name: string, request: OwnRequest): void {
+    const bytes = written((to) => encodeClose(to, 'statement', name))
+    this.#own('close', bytes, request)
   }
 
   #own(kind: Expected['kind'], bytes: Buffer, request: OwnRequest): Expected {
