@@ -32,6 +32,7 @@ import {
   type SessionFacts,
   type SqlParser,
 } from '../sql/sql.ts'
+import { textToEstimate } from './estimate.ts'
 import { LayeredFacts } from './names.ts'
 import { statementMembers } from './record.ts'
 import { checkSettings } from './settings.ts'
@@ -294,7 +295,8 @@ export class Gate {
       const hint = decision.hint === '' ? null : decision.hint
       const why = { sqlstate: '42501', message, hint, rule }
       // Denied as long as the server's estimate is not known: judged again when it is.
-      const wanted = judged.wantsEstimate ? { ...needs, estimate: statement.text } : needs
+      const estimate = textToEstimate(statement, analysis)
+      const wanted = judged.wantsEstimate ? { ...needs, estimate } : needs
       return this.#refuse(statement, analysis, decision, why, context, wanted)
     }
     const plan: MaskPlan = planMasks(decision, analysis, statement)
@@ -307,7 +309,9 @@ export class Gate {
       kind: 'admitted',
       admitted,
       reusable: judged.reusable && !judged.wantsEstimate && !usesNames(statement, analysis),
-      needs: judged.wantsEstimate ? { ...needs, estimate: statement.text } : needs,
+      needs: judged.wantsEstimate
+        ? { ...needs, estimate: textToEstimate(statement, analysis) }
+        : needs,
     }
   }
 

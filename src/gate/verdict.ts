@@ -41,7 +41,7 @@ export interface Needs {
   readonly session: boolean
   /** A name was not found: a newer catalog could know it. */
   readonly unresolved: boolean
-  /** Text of the statement whose estimate the policy asks for, else null. */
+  /** Text of the statement whose estimate the policy asks for, '' where it has none, else null. */
   readonly estimate: string | null
 }
 
@@ -53,7 +53,8 @@ export function bothNeeds(first: Needs, second: Needs): Needs {
   return {
     session: first.session || second.session,
     unresolved: first.unresolved || second.unresolved,
-    estimate: first.estimate ?? second.estimate,
+    // What has no estimate in one of two has none in both: nobody is judged by the other's.
+    estimate: first.estimate === '' ? '' : (second.estimate ?? first.estimate),
   }
 }
 

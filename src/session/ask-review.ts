@@ -6,7 +6,7 @@
  */
 import type { Bound, ReviewFacts } from '../approval/approval.ts'
 import type { Admitted, Refusal } from '../gate/gate.ts'
-import { estimateOf } from './estimate.ts'
+import { estimateOf, unknownEstimate } from './estimate.ts'
 import type { Portal } from './registry.ts'
 import type { State, Wait } from './state.ts'
 
@@ -108,7 +108,7 @@ export class Review {
     const { facts, estimate, knownTransaction, segmentOpen } = this.#state
     return {
       statements: this.#statements.map(shownStatement),
-      estimate,
+      estimate: estimate === unknownEstimate ? null : estimate,
       settings: this.#statements.flatMap(({ analysis }) =>
         analysis.access.settings
           .filter(({ action }) => action !== 'show')

@@ -2,7 +2,9 @@
  * The server's estimate of a statement, out of EXPLAIN (FORMAT JSON).
  * https://www.postgresql.org/docs/18/sql-explain.html
  */
+import { runMembers, type Verdict } from '../gate/gate.ts'
 import type { Estimate } from '../policy/policy.ts'
+import type { State } from './state.ts'
 
 /** EXPLAIN failed or could not be read: larger than any limit, so that a policy refuses it. */
 export const unknownEstimate: Estimate = {
@@ -10,6 +12,17 @@ export const unknownEstimate: Estimate = {
   rows: Number.MAX_VALUE,
   rows_max: Number.MAX_VALUE,
   nodes: ['unknown'],
+}
+
+/** The server is asked to plan it, which is not nothing: recorded as what will be decided is. */
+export function recordEstimate(state: State, verdict: Verdict): void {
+  const { members, newDecisionId } = state.options
+  if (verdict.kind === 'later') return
+  const judged = verdict.kind === 'refused' ? verdict : verdict.statements[0]
+  if (judged === undefined) return
+  const decisionId = newDecisionId()
+  const run = { decisionId, refusedWith: null, cached: false, durationUs: 0 }
+  state.record('statement_estimated', runMembers(members, judged.members, run))
 }
 
 /** The estimate in the rows of an EXPLAIN (FORMAT JSON). */

@@ -23,7 +23,7 @@ import {
   type FrameView,
 } from '../wire/wire.ts'
 import { Asker, type Subject } from './ask.ts'
-import { estimateOf, unknownEstimate } from './estimate.ts'
+import { estimateOf, recordEstimate, unknownEstimate } from './estimate.ts'
 import { Expected } from './expected.ts'
 import { readsAlike } from './facts.ts'
 import { textOfCall } from './function-call.ts'
@@ -721,17 +721,22 @@ export class Frontend {
     }
     // With parameters there is nothing to estimate before Bind.
     if (portal === null && protocol === 'extended') return null
-    return this.#estimate(facts.estimate, portal)
+    return this.#estimate(facts.estimate, portal, verdict)
   }
 
   #mayProbe(): boolean {
     return this.#state.transaction !== 'failed' && this.#probes++ < probeCountMax
   }
 
-  /** EXPLAIN of the statement; its error is the statement's own (contract §4). */
-  #estimate(text: string, portal: Portal | null): Wait {
+  /** EXPLAIN of the statement, on record first; its error is the statement's own (contract §4). */
+  #estimate(text: string, portal: Portal | null, verdict: Verdict): Wait {
     const state = this.#state
+    if (text === '') {
+      state.estimate = unknownEstimate
+      return { name: 'estimate', until: Promise.resolve() }
+    }
     if (state.queue.length > 0 && !state.segmentOpen) return state.drain()
+    recordEstimate(state, verdict)
     const request = state.explain(text, portal)
     const until = request.outcome.then((outcome) => {
       if (outcome === 'failed' && request.error !== null) {

@@ -44,8 +44,8 @@ reason := {
 	access.incomplete_verdict == "approve"
 } else := {
 	"rule": "regate.approval.estimate",
-	"reason": concat("", ["the server expects ", _number(input.estimate.rows_max), " rows at a cost of ", _number(input.estimate.cost), ", which needs approval"]),
-	"hint": "narrow the statement: join on keys, filter, or aggregate less",
+	"reason": concat("", [_expected, ", which needs approval"]),
+	"hint": _narrow,
 } if {
 	estimate_verdict == "approve"
 }
@@ -85,8 +85,8 @@ settled if {
 #   id: regate.approval.estimate
 estimate_denial := {
 	"rule": "regate.approval.estimate",
-	"reason": concat("", ["the server expects ", _number(input.estimate.rows_max), " rows at a cost of ", _number(input.estimate.cost), ", more than you may use"]),
-	"hint": "narrow the statement: join on keys, filter, or aggregate less",
+	"reason": concat("", [_expected, ", more than you may use"]),
+	"hint": _narrow,
 } if {
 	estimate_verdict == "deny"
 }
@@ -95,8 +95,31 @@ estimate_denial := {
 # description: The statement's estimate decides and has not been given yet.
 wants_estimate if {
 	input.estimate == null
-	input.statement.kind in {"select", "insert", "update", "delete", "merge"}
+	_runs_query
 	count(_thresholds) > 0
+}
+
+# METADATA
+# description: |
+#   What runs a query. Some of it the server cannot explain (COPY, EXPLAIN ANALYZE, several statements in one query
+#   string): that comes with an estimate above everything.
+_runs_query if {
+	input.statement.kind in {
+		"select", "insert", "update", "delete", "merge",
+		"declarecursor", "createtableas", "execute", "refreshmatview",
+	}
+}
+
+_runs_query if {
+	input.statement.kind == "copy"
+	not input.statement.ast.CopyStmt.is_from
+}
+
+# Whatever the option's value: the last of several counts for the server.
+_runs_query if {
+	input.statement.kind == "explain"
+	some option in input.statement.ast.ExplainStmt.options
+	option.DefElem.defname == "analyze"
 }
 
 # METADATA
@@ -144,6 +167,14 @@ _within(threshold) if {
 }
 
 _verbs := {"read": "read", "write": "write to", "ddl": "create, change or drop"}
+
+_expected := "this cannot be estimated" if {
+	"unknown" in input.estimate.nodes
+} else := concat("", ["the server expects ", _number(input.estimate.rows_max), " rows at a cost of ", _number(input.estimate.cost)])
+
+_narrow := "send it as a plain statement by itself: the server explains only those, and only with functions that regate can read" if {
+	"unknown" in input.estimate.nodes
+} else := "narrow the statement: join on keys, filter, or aggregate less"
 
 _number(value) := format_int(ceil(value), 10) if {
 	value < 1000000000000

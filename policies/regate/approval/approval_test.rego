@@ -101,6 +101,38 @@ test_no_estimate_is_asked_for_what_is_denied if {
 	not denied.asks
 }
 
+asked_of(kind, ast) if {
+	asked := object.union(
+		inputs.statement(["analysts"], kind, inputs.reading([])),
+		{"statement": {"ast": ast}},
+	)
+	decision := statement.decision with input as asked
+		with data.regate.groups as estimating with data.regate.columns as {}
+	decision.asks == ["estimate"]
+}
+
+test_an_estimate_is_asked_for_whatever_a_query_is_wrapped_in if {
+	every kind in ["select", "declarecursor", "execute"] {
+		asked_of(kind, {})
+	}
+	asked_of("copy", {"CopyStmt": {"query": {}}})
+	asked_of("explain", {"ExplainStmt": {"options": [{"DefElem": {"defname": "verbose"}}, {"DefElem": {"defname": "analyze"}}]}})
+	not asked_of("copy", {"CopyStmt": {"is_from": true}})
+	not asked_of("explain", {"ExplainStmt": {}})
+}
+
+test_what_cannot_be_estimated_is_above_every_threshold if {
+	asked := object.union(
+		inputs.statement(["analysts"], "select", inputs.reading([])),
+		{"estimate": {"cost": 1.7e308, "rows": 1.7e308, "rows_max": 1.7e308, "nodes": ["unknown"]}},
+	)
+	decision := statement.decision with input as asked
+		with data.regate.groups as {"analysts": {"read": ["*"], "estimate": {"cost": 9e99, "above": "deny"}}}
+		with data.regate.columns as {}
+	decision.action == "deny"
+	contains(decision.reason, "cannot be estimated")
+}
+
 test_below_the_threshold if estimated(1000, estimating).action == "allow"
 
 test_above_the_threshold if estimated(1001, estimating).action == "approve"

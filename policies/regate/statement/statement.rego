@@ -33,7 +33,7 @@ decision := {
 	"action": "deny",
 	"rule": "regate.statement.asks",
 	"reason": "the decision depends on the server's estimate, which is not known",
-	"hint": "estimates exist for SELECT, INSERT, UPDATE, DELETE and MERGE that the server can plan",
+	"hint": "the estimate is the server's own EXPLAIN: of a statement that it can plan, outside of an aborted transaction",
 	"asks": ["estimate"],
 } if {
 	approval.wants_estimate
