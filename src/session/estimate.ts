@@ -21,7 +21,7 @@ export function recordEstimate(state: State, verdict: Verdict): void {
   const judged = verdict.kind === 'refused' ? verdict : verdict.statements[0]
   if (judged === undefined) return
   const decisionId = newDecisionId()
-  const run = { decisionId, refusedWith: null, cached: false, durationUs: 0 }
+  const run = { decisionId, refusedWith: null, cached: false, durationUs: 0, approval: null }
   state.record('statement_estimated', runMembers(members, judged.members, run))
 }
 
