@@ -289,14 +289,14 @@ export class Gate {
       return refuse(policyFault(error), null)
     }
     const { decision } = judged
+    // Denied as long as the server's estimate is not known: judged again when it is.
+    const estimate = judged.wantsEstimate ? textToEstimate(statement, analysis) : null
+    const wanted = estimate === null ? needs : { ...needs, estimate }
     this.statistics.judged(false, judged.durationUs)
     if (decision.action === 'deny') {
       const { reason: message, rule } = decision
       const hint = decision.hint === '' ? null : decision.hint
       const why = { sqlstate: '42501', message, hint, rule }
-      // Denied as long as the server's estimate is not known: judged again when it is.
-      const estimate = textToEstimate(statement, analysis)
-      const wanted = judged.wantsEstimate ? { ...needs, estimate } : needs
       return this.#refuse(statement, analysis, decision, why, context, wanted)
     }
     const plan: MaskPlan = planMasks(decision, analysis, statement)
@@ -309,9 +309,7 @@ export class Gate {
       kind: 'admitted',
       admitted,
       reusable: judged.reusable && !judged.wantsEstimate && !usesNames(statement, analysis),
-      needs: judged.wantsEstimate
-        ? { ...needs, estimate: textToEstimate(statement, analysis) }
-        : needs,
+      needs: wanted,
     }
   }
 
