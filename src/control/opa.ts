@@ -58,10 +58,15 @@ export async function findOpa(search: OpaSearch): Promise<Opa> {
       if (candidate.chosen) throw notFound(tried)
       continue
     }
-    const dialect = major === 0 ? ['--v1-compatible'] : []
+    const dialect = dialectOf(version)
     return { path: candidate.path, version, dialect, source: candidate.source }
   }
   throw notFound(tried)
+}
+
+/** Arguments that make an OPA of this version read Rego v1, which 1.x does by itself. */
+export function dialectOf(version: string): readonly string[] {
+  return version.startsWith('0.') ? ['--v1-compatible'] : []
 }
 
 function notFound(tried: readonly string[]): ProxyError {

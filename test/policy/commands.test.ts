@@ -1,5 +1,13 @@
 /** What `regate policy` does, with the real OPA, on directories of their own. */
-import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import {
+  cpSync,
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
@@ -13,7 +21,8 @@ import {
 import { initPolicies } from '../../src/commands/policy-init.ts'
 import { replay } from '../../src/commands/policy-replay.ts'
 import { testOnce } from '../../src/commands/policy-test.ts'
-import { findOpa } from '../../src/control/opa.ts'
+import { buildBundle } from '../../src/control/bundles-build.ts'
+import { dialectOf, findOpa } from '../../src/control/opa.ts'
 import { Policy } from '../../src/policy/policy.ts'
 import { defaultLimits } from '../../src/core/core.ts'
 import { buildDirectory, packDirectory, readPack, realOpa } from './pack.ts'
@@ -197,6 +206,43 @@ describe('finding OPA', () => {
   it('falls back to the npm package of the platform', async () => {
     expect((await findOpa({ env: { PATH: '' } })).source).toBe('npm package')
   })
+})
+
+describe('an OPA of 1.x', () => {
+  // None can be had for the tests. What differs is its dialect: it reads Rego v1 without being told.
+  it('is told nothing of the dialect, an older one is', () => {
+    expect(dialectOf('0.70.0')).toEqual(['--v1-compatible'])
+    expect(dialectOf('1.0.0')).toEqual([])
+    expect(dialectOf('1.22.3-dev')).toEqual([])
+  })
+
+  it('gets no argument that OPA would not take: the same work with the same result', async () => {
+    // The manifest and `import rego.v1` say here what a 1.x takes for granted.
+    const directory = copyOfPack()
+    writeFileSync(
+      join(directory, '.manifest'),
+      JSON.stringify({ rego_version: 1, roots: ['regate', 'fixtures'] }),
+    )
+    for (const entry of readdirSync(directory, { recursive: true, withFileTypes: true })) {
+      if (!entry.name.endsWith('.rego')) continue
+      const path = join(entry.parentPath, entry.name)
+      const text = readFileSync(path, 'utf8')
+      writeFileSync(path, text.replace(/^(package .*)$/m, '$1\n\nimport rego.v1'))
+    }
+    const older = await realOpa()
+    const newer = { ...older, dialect: dialectOf('1.0.0') }
+    const modules = await Promise.all(
+      [older, newer].map(async (opa) =>
+        readPack(await buildBundle({ opa, directory, revision: 'r', cacheDirectory: null })),
+      ),
+    )
+    expect(Buffer.from(modules[1]?.wasm ?? []).equals(Buffer.from(modules[0]?.wasm ?? []))).toBe(
+      true,
+    )
+    const output = await printed(() => testOnce(newer, directory, workbench, options))
+    expect(output).toMatch(/PASS: (\d+)\/\1/)
+    expect(output).toContain('the same results')
+  }, 60_000)
 })
 
 describe('regate policy replay', () => {

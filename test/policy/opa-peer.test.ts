@@ -8,7 +8,7 @@
  */
 import { spawn, type ChildProcess } from 'node:child_process'
 import { generateKeyPairSync } from 'node:crypto'
-import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import {
   createServer as createHttpServer,
   type IncomingMessage,
@@ -263,7 +263,13 @@ beforeAll(async () => {
           },
         },
       },
-      audit: { directory: 'audit', sinks: [{ kind: 'opa', url: `${url}/regate` }] },
+      audit: {
+        directory: 'audit',
+        sinks: [
+          { kind: 'opa', url: `${url}/regate` },
+          { kind: 'opa_file', path: 'decisions.ndjson' },
+        ],
+      },
     },
   })
   await untilRevision('one')
@@ -384,6 +390,17 @@ describe('opa run --server beside regate', () => {
         metrics: { timer_rego_query_eval_ns: expect.any(Number) as number },
       })
     }
+    const inFile = (): Event | undefined => {
+      const path = join(proxy.directory, 'decisions.ndjson')
+      const lines = existsSync(path) ? readFileSync(path, 'utf8').trim().split('\n') : []
+      return lines
+        .map((line) => JSON.parse(line) as Event)
+        .find(({ decision_id }) => decision_id === eventOf('regate')?.['decision_id'])
+    }
+    await until(() => inFile() !== undefined, 'the decision in the file')
+    const { labels, ...rest } = eventOf('regate') ?? { labels: null }
+    expect(inFile(), 'a line of the file is an event of the service').toMatchObject(rest)
+    expect(labels).toMatchObject({ app: 'regate' })
     expect(eventOf('regate')).toMatchObject({
       requested_by: '127.0.0.1',
       erased: expect.arrayContaining(['/input/statement/ast']) as string[],
