@@ -169,6 +169,17 @@ function sessionText(session: SessionDocument): string {
   return JSON.stringify({ database, role, application_name, transaction, search_path }).slice(0, -1)
 }
 
+const plainSessionTexts = new WeakMap<SessionDocument, string>()
+
+/** The session for whoever sees nothing volatile of it. */
+function plainSessionText(session: SessionDocument): string {
+  const known = plainSessionTexts.get(session)
+  if (known !== undefined) return known
+  const text = `${sessionText(session)},"id":null,"client_address":null}`
+  plainSessionTexts.set(session, text)
+  return text
+}
+
 /** Identity and session as one string: what of them a policy without volatile inputs can see. */
 export function contextText(facts: StatementFacts): string {
   return `${identityText(facts.identity, false)}\n${sessionText(facts.session)}`
@@ -187,31 +198,75 @@ function timeDocument(nowMs: number): object {
   }
 }
 
+/**
+ * An input document whose members that many statements share are texts by themselves: whoever
+ * evaluates may keep them parsed. `rest` is the object of all others.
+ */
+export interface InputParts {
+  readonly shared: readonly SharedMember[]
+  readonly rest: string
+}
+
+export interface SharedMember {
+  readonly name: string
+  /** JSON of its path in the document. */
+  readonly path: string
+  /** JSON of its value. */
+  readonly text: string
+}
+
 /** The input of `regate/statement/decision`; `given` are the volatile inputs that may be shown. */
 export function statementInput(
   facts: StatementFacts,
   given: ReadonlySet<VolatileInput>,
   fingerprint: string,
 ): string {
+  return joined(statementInputParts(facts, given, fingerprint))
+}
+
+/** The same in parts. */
+export function statementInputParts(
+  facts: StatementFacts,
+  given: ReadonlySet<VolatileInput>,
+  fingerprint: string,
+): InputParts {
   const { statement, analysis } = facts
   const shown = facts.shape ?? statement
   const volatile = given.size === 0 ? null : facts.volatile
   const show = (name: VolatileInput, value: () => unknown) =>
     volatile !== null && given.has(name) ? JSON.stringify(value() ?? null) : 'null'
   const now = volatile !== null && given.has('time') ? volatile.nowMs() : null
-  return (
-    `{"statement":{"text":${JSON.stringify(shown.text)},"kind":"${analysis.kind}",` +
-    `"index":${String(statement.index)},"count":${String(statement.count)},` +
-    `"protocol":"${facts.protocol}","ast":${shown.astJson},"fingerprint":"${fingerprint}",` +
-    `"parser_version":${String(parserVersion)}},"access":${accessText(analysis.access)},` +
-    `"identity":${identityText(facts.identity, given.has('claims'))},` +
-    `"session":${sessionText(facts.session)},"id":${show('session.id', () => volatile?.sessionId)},` +
-    `"client_address":${show('client_address', () => volatile?.clientAddress)}},` +
-    `"approval":${facts.approval === null ? 'null' : JSON.stringify(facts.approval)},` +
-    `"parameters":${show('parameters', () => volatile?.parameters)},` +
-    `"time":${now === null ? 'null' : JSON.stringify(timeDocument(now))},` +
-    `"estimate":${show('estimate', () => volatile?.estimate)}}`
-  )
+  const session =
+    volatile === null
+      ? plainSessionText(facts.session)
+      : `${sessionText(facts.session)},"id":${show('session.id', () => volatile.sessionId)},` +
+        `"client_address":${show('client_address', () => volatile.clientAddress)}}`
+  return {
+    shared: [
+      { name: 'access', path: '["access"]', text: accessText(analysis.access) },
+      {
+        name: 'identity',
+        path: '["identity"]',
+        text: identityText(facts.identity, given.has('claims')),
+      },
+      { name: 'session', path: '["session"]', text: session },
+    ],
+    rest:
+      `{"statement":{"text":${JSON.stringify(shown.text)},"kind":"${analysis.kind}",` +
+      `"index":${String(statement.index)},"count":${String(statement.count)},` +
+      `"protocol":"${facts.protocol}","ast":${shown.astJson},"fingerprint":"${fingerprint}",` +
+      `"parser_version":${String(parserVersion)}},` +
+      `"approval":${facts.approval === null ? 'null' : JSON.stringify(facts.approval)},` +
+      `"parameters":${show('parameters', () => volatile?.parameters)},` +
+      `"time":${now === null ? 'null' : JSON.stringify(timeDocument(now))},` +
+      `"estimate":${show('estimate', () => volatile?.estimate)}}`,
+  }
+}
+
+/** The document as one text. */
+export function joined({ shared, rest }: InputParts): string {
+  const members = shared.map(({ name, text }) => `,"${name}":${text}`)
+  return `${rest.slice(0, -1)}${members.join('')}}`
 }
 
 /** The input of `regate/connect/decision`: judged once per session, so everything is shown. */

@@ -17,7 +17,14 @@ import {
   volatileInputs,
 } from './decode.ts'
 import { fingerprintOf } from './fingerprint.ts'
-import { connectInput, statementInput, type ConnectFacts, type StatementFacts } from './input.ts'
+import {
+  connectInput,
+  joined,
+  statementInputParts,
+  type ConnectFacts,
+  type InputParts,
+  type StatementFacts,
+} from './input.ts'
 import { KnownPolicies, type Cost } from './known.ts'
 import type { Manifest } from './manifest.ts'
 import { mergeData } from './merge.ts'
@@ -227,11 +234,15 @@ export class Policy {
 
   /** One evaluation with exactly these volatile inputs. */
   judge(facts: StatementFacts, given: ReadonlySet<VolatileInput>): StatementDecision {
-    return this.decode(this.evaluate(statementEntrypoint, this.input(facts, given)))
+    return this.decode(this.evaluate(statementEntrypoint, this.#inputParts(facts, given)))
   }
 
   /** The input document that judge() evaluates, as JSON text. */
   input(facts: StatementFacts, given: ReadonlySet<VolatileInput>): string {
+    return joined(this.#inputParts(facts, given))
+  }
+
+  #inputParts(facts: StatementFacts, given: ReadonlySet<VolatileInput>): InputParts {
     const bytes = facts.statement.astJson.length
     if (bytes > this.#limits.treeBytesMax) {
       throw new ProxyError('program_limit_exceeded', "the statement's syntax tree is too large", {
@@ -240,7 +251,7 @@ export class Policy {
     }
     const hidden = this.declares.constants === 'hidden'
     const shown = hidden || (facts.shape ?? null) === null ? facts : { ...facts, shape: null }
-    return statementInput(shown, given, fingerprintOf(facts))
+    return statementInputParts(shown, given, fingerprintOf(facts))
   }
 
   /** What the self-check measured. */
@@ -269,8 +280,8 @@ export class Policy {
     return decodeStatementDecision(decodeResultSet(answer, statementEntrypoint))
   }
 
-  /** Evaluates an entrypoint on an input given as JSON text; the result set as JSON text. */
-  evaluate(entrypoint: string, input: string): string {
+  /** Evaluates an entrypoint on an input given as JSON text or in parts; the result set as JSON text. */
+  evaluate(entrypoint: string, input: string | InputParts): string {
     const id = entrypoint === statementEntrypoint ? this.#statementId : this.#entrypoint(entrypoint)
     try {
       const answer = this.#engine.evaluate(id, input)

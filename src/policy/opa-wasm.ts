@@ -10,6 +10,7 @@
  */
 import * as opaWasm from '@open-policy-agent/opa-wasm'
 import { hostBuiltins } from './builtins.ts'
+import { joined, type InputParts } from './input.ts'
 
 /** A compiled module: opaque, may be handed to worker threads. */
 export interface PolicyModule {
@@ -48,6 +49,16 @@ interface OpaExports {
     format: number,
   ): number
   opa_json_dump(value: number): number
+  opa_value_parse(address: number, bytes: number): number
+  opa_value_add_path(base: number, path: number, value: number): number
+  opa_heap_ptr_get(): number
+  opa_heap_ptr_set(address: number): void
+  opa_eval_ctx_new(): number
+  opa_eval_ctx_set_input(context: number, value: number): void
+  opa_eval_ctx_set_data(context: number, value: number): void
+  opa_eval_ctx_set_entrypoint(context: number, entrypoint: number): void
+  opa_eval_ctx_get_result(context: number): number
+  eval(context: number): number
   builtins(): number
 }
 
@@ -73,6 +84,11 @@ const libraryBuiltins = [
 
 const encoder = new TextEncoder()
 
+/** Parsed texts that stay take this much before all are forgotten. */
+const keptBytesMax = 4 * 1024 * 1024
+/** A longer text is parsed each time. */
+const keptTextLengthMax = 64 * 1024
+
 /** Compiles a module; rejects what is not WebAssembly. */
 export async function compileModule(wasm: Uint8Array): Promise<PolicyModule> {
   return WebAssembly.compile(Uint8Array.from(wasm))
@@ -88,6 +104,9 @@ export class Engine {
   readonly #policy: LoadedPolicy
   readonly #memory: Memory
   #bytes: Buffer
+  /** Values of texts that were parsed once: they lie behind the data, below #heap. */
+  readonly #kept = new Map<string, number>()
+  #heap: number
 
   /** `data` is JSON. Throws what WebAssembly or the module throws; the caller wraps it. */
   constructor(module: PolicyModule, data: Uint8Array, options: EngineOptions) {
@@ -100,6 +119,7 @@ export class Engine {
     this.#policy.setData(Uint8Array.from(data).buffer)
     this.#memory = this.#policy.mem
     this.#bytes = Buffer.from(this.#memory.buffer)
+    this.#heap = this.#policy.dataHeapPtr
   }
 
   /** Entrypoint path → id. */
@@ -122,12 +142,16 @@ export class Engine {
   }
 
   /** Evaluates an entrypoint; the answer is OPA's result set as JSON text. */
-  evaluate(entrypoint: number, input: string): string {
+  evaluate(entrypoint: number, input: string | InputParts): string {
+    if (typeof input === 'string') return this.#evaluateText(entrypoint, input)
+    return input.shared.some(({ text }) => text.length > keptTextLengthMax)
+      ? this.#evaluateText(entrypoint, joined(input))
+      : this.#evaluateParts(entrypoint, input)
+  }
+
+  #evaluateText(entrypoint: number, input: string): string {
     const policy = this.#policy
-    const start = policy.dataHeapPtr
-    // Three bytes a UTF-16 unit is the worst case of UTF-8.
-    const available = this.#memory.buffer.byteLength - start
-    if (input.length * 3 > available) this.#grow(input.length * 3 - available)
+    const start = this.#heap
     const inputBytes = this.#write(input, start)
     const answer = policy.wasmInstance.exports.opa_eval(
       0,
@@ -141,12 +165,66 @@ export class Engine {
     return this.#text(answer)
   }
 
+  /**
+   * Shared members are parsed once and stay, as the data does: an evaluation reads both and changes
+   * neither. The rest is parsed behind them, on a fresh heap.
+   */
+  #evaluateParts(entrypoint: number, { shared, rest }: InputParts): string {
+    const { exports } = this.#policy.wasmInstance
+    if (this.#heap - this.#policy.dataHeapPtr > keptBytesMax) this.#forget()
+    // All first: the fresh heap begins behind the last.
+    for (const { path, text } of shared) {
+      this.#keep(path)
+      this.#keep(text)
+    }
+    const input = this.#parse(rest)
+    for (const { path, text } of shared) {
+      const added = exports.opa_value_add_path(input, this.#keep(path), this.#keep(text))
+      if (added !== 0) throw new Error(`the input's ${path} was not taken (${added})`)
+    }
+    const context = exports.opa_eval_ctx_new()
+    exports.opa_eval_ctx_set_input(context, input)
+    exports.opa_eval_ctx_set_data(context, this.#policy.dataAddr)
+    exports.opa_eval_ctx_set_entrypoint(context, entrypoint)
+    const failed = exports.eval(context)
+    if (failed !== 0) throw new Error(`the evaluation failed (${failed})`)
+    return this.#text(exports.opa_json_dump(exports.opa_eval_ctx_get_result(context)))
+  }
+
+  /** The value of a text that stays. */
+  #keep(text: string): number {
+    const known = this.#kept.get(text)
+    if (known !== undefined) return known
+    const value = this.#parse(text)
+    this.#heap = this.#policy.wasmInstance.exports.opa_heap_ptr_get()
+    this.#kept.set(text, value)
+    return value
+  }
+
+  #forget(): void {
+    this.#kept.clear()
+    this.#heap = this.#policy.dataHeapPtr
+  }
+
+  /** Parses onto a fresh heap. */
+  #parse(text: string): number {
+    const { exports } = this.#policy.wasmInstance
+    const bytes = this.#write(text, this.#heap)
+    exports.opa_heap_ptr_set(this.#heap + bytes)
+    const value = exports.opa_value_parse(this.#heap, bytes)
+    if (value === 0) throw new Error('the input is no JSON')
+    return value
+  }
+
   #grow(bytes: number): void {
     this.#memory.grow(Math.ceil(bytes / pageBytes))
     this.#bytes = Buffer.from(this.#memory.buffer)
   }
 
   #write(text: string, start: number): number {
+    // Three bytes a UTF-16 unit is the worst case of UTF-8.
+    const available = this.#memory.buffer.byteLength - start
+    if (text.length * 3 > available) this.#grow(text.length * 3 - available)
     const target = this.#view()
     return encoder.encodeInto(text, target.subarray(start)).written
   }
