@@ -514,6 +514,33 @@ describe('callbacks', () => {
     expect(JSON.parse(body)).toMatchObject({ schema: 'regate.approval.v1', event: 'requested' })
   })
 
+  test('the sample receiver of the guide tells what is from regate, and decides', async () => {
+    const guide = await readFile('docs/guides/approvals.md', 'utf8')
+    const sample = /```js\n([\s\S]*?)```/.exec(guide)?.[1] ?? ''
+    process.env['APPROVAL_SECRET'] = secret
+    const source = `data:text/javascript,${encodeURIComponent(sample)}`
+    const { isFromRegate, decide } = (await import(/* @vite-ignore */ source)) as {
+      isFromRegate(headers: Received['headers'], body: string): boolean
+      decide(...all: unknown[]): Promise<Response>
+    }
+    await withClient(async (client) => {
+      const text = "INSERT INTO ran (what) VALUES ('by the sample')"
+      const running = client.query(text)
+      const { id } = await pending(text)
+      await until('the receiver was told', () => received.some(({ body }) => body.includes(id)))
+      const told = received.find(({ body }) => body.includes(id)) as Received
+      expect(isFromRegate(told.headers, told.body)).toBe(true)
+      expect(isFromRegate(told.headers, told.body.replace('ann', 'bob'))).toBe(false)
+      expect(isFromRegate({ ...told.headers, 'regate-nonce': 'another' }, told.body)).toBe(false)
+      expect(isFromRegate({}, told.body)).toBe(false)
+      const grace = { subject: 'grace', groups: ['dba'] }
+      const answer = await decide(proxy.adminUrl, id, 'approve', grace, 'ticket 7')
+      expect(answer.status).toBe(200)
+      await running
+      expect(await counted('ran', "what = 'by the sample'")).toBe(1)
+    })
+  })
+
   test('a receiver that is ill is seen by requester and operator, and tried again', async () => {
     answerStatus = 503
     try {

@@ -319,6 +319,53 @@ describe.each([
     }
   })
 
+  test('open requests of one subject are bounded, also for asks that meet', async () => {
+    const limits = { ...defaultLimits, pendingApprovalsMax: 3 }
+    const identity = { ...ask().identity, subject: 'hasty' }
+    if (_name === 'embedded') return
+    const places = [startService(place.driver, { limits }), startService(place.driver, { limits })]
+    try {
+      for (const { service: one } of places) await one.store.start()
+      const wishes = Array.from({ length: 30 }, () => ask({ identity }))
+      const events = await Promise.all(
+        wishes.map((wish, at) => (places[at % 2] ?? made).service.ask(wish)),
+      )
+      const held = events.filter(({ kind }) => kind === 'held')
+      expect(held).toHaveLength(3)
+    } finally {
+      for (const { service: one } of places) await one.close()
+    }
+  })
+
+  test('what was rejected, withdrawn or has expired is no model for a grant', async () => {
+    const wish = { forMs: 60_000, statements: 5, comment: null, scope: 'session' } as const
+    const rejected = ask()
+    const first = idOf(await service.ask(rejected))
+    await service.decide(first, dba, { vote: 'reject', comment: 'no' }, 'api')
+    const gone = ask()
+    const second = idOf(await service.ask(gone))
+    await service.withdraw(gone.holdId, 'cancel')
+    const old = ask({ ttlMs: 30 })
+    const third = idOf(await service.ask(old))
+    expect(await service.next(old.holdId)).toMatchObject({ because: 'expired' })
+    for (const approval of [first, second, third]) {
+      await expect(makeGrant(service, { ...wish, approval }, dba, 'api')).rejects.toMatchObject({
+        kind: 'conflict',
+      })
+    }
+  })
+
+  test('a rejection without a reason is none', async () => {
+    const wish = ask()
+    const id = idOf(await service.ask(wish))
+    for (const comment of [null, ' ']) {
+      const no = service.decide(id, dba, { vote: 'reject', comment }, 'webhook')
+      await expect(no).rejects.toMatchObject({ kind: 'invalid' })
+    }
+    expect((await findRequest(service.store, id))?.state).toBe('pending')
+    await service.withdraw(wish.holdId, 'cancel')
+  })
+
   test('a burst is not held beyond the limit', async () => {
     if (_name === 'embedded') return
     const bounded = startService(place.driver, {
