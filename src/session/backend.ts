@@ -22,7 +22,7 @@ import {
   written,
   type FrameView,
 } from '../wire/wire.ts'
-import { applyEffects, transactionEnded } from './effects.ts'
+import { applyEffects, enterTransaction, transactionEnded } from './effects.ts'
 import { Expected, leavesSomething } from './expected.ts'
 import { inDoubt, unexpected } from './faults.ts'
 import { contradicted } from './own-refusals.ts'
@@ -520,10 +520,7 @@ export class Backend {
   #ready(head: Expected, view: FrameView): void {
     const state = this.#state
     const status = decodeReadyForQuery(view)
-    if (state.transaction === 'idle' && status !== 'idle') {
-      state.transactionSinceUs = state.options.clock.monotonicUs()
-    }
-    state.transaction = status
+    enterTransaction(state, status)
     head.muted = false
     if (head.failed) recordSkipped(state, head)
     state.copyOver(head)

@@ -5,7 +5,7 @@
 import type { Admitted } from '../gate/gate.ts'
 import { quoteIdentifier, type Analysis, type SessionEffect, type SyntaxNode } from '../sql/sql.ts'
 import type { Portal, Prepared } from './registry.ts'
-import type { State } from './state.ts'
+import type { State, Transaction } from './state.ts'
 
 /** Applies the effects of one statement whose CommandComplete came with this tag. */
 export function applyEffects(state: State, admitted: Admitted, tag: string): void {
@@ -113,6 +113,14 @@ function forgetOverlay(state: State): void {
   state.temporaryObjects = false
   state.overlay = null
   state.facts.knowTemporarySchema(null)
+}
+
+/** The server is ready, with this transaction state. */
+export function enterTransaction(state: State, status: Transaction): void {
+  if (state.transaction === 'idle' && status !== 'idle') {
+    state.transactionSinceUs = state.options.clock.monotonicUs()
+  }
+  state.transaction = status
 }
 
 /**
