@@ -96,7 +96,8 @@ export class DataPlane implements DataPlanePort {
     const { limits } = configuration
     const parser = await SqlParser.create({ limits })
     undo.push(() => parser.close())
-    const shadow = candidateOf(options)
+    const audit = options.audit ?? openAudit(options, undo)
+    const shadow = candidateOf(options, audit)
     const judge = new Judge({ policy: options.policy, limits, clock: systemClock, shadow })
     undo.push(() => {
       judge.policy.close()
@@ -115,7 +116,6 @@ export class DataPlane implements DataPlanePort {
     undo.push(() => catalogs.stop())
     const { authenticator, revocations, tls } = identity
     const tracer = options.checkOnly ? null : await tracerOf(options, undo)
-    const audit = options.audit ?? openAudit(options, undo)
     const server = new Server({
       ...{ host: configuration.listen.host, port: configuration.listen.port },
       ...{ authenticator, revocations, tls },
@@ -271,14 +271,25 @@ interface Parts {
   readonly audit: AuditLog
 }
 
-function candidateOf(options: DataPlaneOptions): Shadow | null {
-  const { candidate, log } = options
+function candidateOf(options: DataPlaneOptions, audit: AuditLog): Shadow | null {
+  const { candidate, configuration, log } = options
   if (candidate === null) return null
   return new Shadow({
     policy: candidate,
+    literals: configuration.audit.literals,
     schedule: (work) => void setImmediate(work),
-    onDifference: (difference) => {
-      log.info({ difference }, 'shadow: the candidate differs')
+    onDifference: ({ revision, statement, user, active, candidate: other, wider }) => {
+      const verdicts = `"active":${JSON.stringify(active)},"candidate":${JSON.stringify(other)}`
+      const what = `"statement":${JSON.stringify({ text: statement })},${verdicts}`
+      try {
+        audit.append(
+          'policy_difference',
+          `"revision":${JSON.stringify(revision)},"identity":${JSON.stringify({ user })},${what},"wider":${String(wider)}`,
+        )
+      } catch (error) {
+        // Nobody waits for it: statements that cannot be recorded are refused by themselves.
+        log.warn({ err: error }, 'shadow: a difference could not be recorded')
+      }
     },
   })
 }

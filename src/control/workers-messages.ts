@@ -122,6 +122,7 @@ const shadowSchema = z.strictObject({
   changes: z.record(z.string(), z.number()),
   samples: z.array(
     z.strictObject({
+      revision: z.string(),
       statement: z.string(),
       user: z.string(),
       active: verdictSchema,

@@ -6,12 +6,16 @@
  * Sees every judgement that was evaluated, not those that came from a cache: each statement, identity
  * and session once, not each execution.
  */
+import { cut } from '../core/core.ts'
+import { holdsSecret, redactLiterals } from '../sql/sql.ts'
 import type { StatementDecision } from './decision.ts'
 import type { StatementFacts } from './input.ts'
 import type { Policy } from './loaded.ts'
 
 export interface ShadowOptions {
   readonly policy: Policy
+  /** `redact`: no constant of a statement is shown. Those of statements with a password never are. */
+  readonly literals: 'keep' | 'redact'
   /** Runs work later, when nothing else waits (setImmediate). */
   readonly schedule: (work: () => void) => void
   /** Called with each difference, for the audit; bounded by `sampleCountMax` a rule pair. */
@@ -20,6 +24,8 @@ export interface ShadowOptions {
 
 /** How one statement would be judged differently. */
 export interface ShadowDifference {
+  /** The candidate's. */
+  readonly revision: string
   readonly statement: string
   readonly user: string
   readonly active: Verdict
@@ -51,6 +57,7 @@ const queueCountMax = 1_000
 const sampleCountMax = 5
 const samplesMax = 200
 const changesMax = 1_000
+const textLengthMax = 4_096
 
 /** From the least to the most that a client gets. */
 const openness: Readonly<Record<string, number>> = {
@@ -166,7 +173,8 @@ export class Shadow {
     if (count > 1 || this.#changes.size < changesMax) this.#changes.set(change, count)
     if (count > sampleCountMax) return
     const difference = {
-      statement: facts.statement.text,
+      revision: this.#policy.revision,
+      statement: this.#shown(facts.statement.text),
       user: facts.identity.user,
       active,
       candidate,
@@ -174,5 +182,9 @@ export class Shadow {
     }
     if (this.#samples.length < samplesMax) this.#samples.push(difference)
     this.#options.onDifference?.(difference)
+  }
+  #shown(text: string): string {
+    const redacted = this.#options.literals === 'redact' || holdsSecret(text)
+    return cut(redacted ? redactLiterals(text) : text, textLengthMax)
   }
 }

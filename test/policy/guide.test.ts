@@ -136,6 +136,8 @@ describe.runIf(existsSync(main))('the guide to policies', () => {
     expect(of('policy replay')).toContain('0')
     expect(of('/v1/policy/reload')).toContain('"revision":"8"')
     expect(of('/v1/policy/rollback')).toContain('"revision":"7"')
+    expect(of('kill -HUP')).toContain('"revision":"8"')
+    expect(of('--coverage')).toMatch(/\d %  all/)
     const audit = join(directory, 'regate-data/audit')
     expect(existsSync(audit)).toBe(true)
   }, 300_000)

@@ -44,11 +44,13 @@ const [seconds, slice, workers] = [values.seconds, values.slice, values.workers]
   number,
   number,
 ]
+/** What must be reached; a little more is asked for, since the last swap of a slice overruns it. */
 const perMinute = 200
+const askedPerMinute = 212
 const clients = 32
 const warmupSeconds = 5
 
-const count = values.fresh ? Math.ceil((seconds * perMinute) / 60) + 50 : 2
+const count = values.fresh ? Math.ceil((seconds * askedPerMinute) / 60) + 50 : 2
 const postgres = await startPostgres({ settings: { log_statement: 'none', max_connections: 100 } })
 const bundles = await makeBundles(count)
 const server = await startBundleServer(bundles.good.get('a') ?? Buffer.alloc(0))
@@ -70,7 +72,7 @@ try {
       const from = Date.now()
       await delay(slice * 1_000)
       quiet.push([from, Date.now()])
-      runs.push(await swapper.run({ perMinute, seconds: slice }))
+      runs.push(await swapper.run({ perMinute: askedPerMinute, seconds: slice }))
     }
     const { transactions, failed } = await load
     proxy.child.kill('SIGTERM')
@@ -109,7 +111,7 @@ try {
     must(audited.wrong.length === 0, `judged wrongly, the first: ${audited.wrong[0] ?? ''}`)
     must(audited.statements >= transactions.length, 'statements are missing in the audit')
     must(audited.activations === workers * (activated + 1), 'activations are missing in the audit')
-    must(rate >= perMinute * 0.95, `only ${rate.toFixed(0)} swaps a minute`)
+    must(rate >= perMinute, `only ${rate.toFixed(0)} swaps a minute`)
     must(ratio <= 2, 'p99 during the swaps is more than twice p99 without')
   } finally {
     if (!stopped) console.log(proxy.log().slice(-4_000))
