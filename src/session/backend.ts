@@ -23,11 +23,12 @@ import {
   type FrameView,
 } from '../wire/wire.ts'
 import { applyEffects, enterTransaction, transactionEnded } from './effects.ts'
+import { describe, Descriptions } from './descriptions.ts'
 import { Expected, leavesSomething } from './expected.ts'
 import { inDoubt, unexpected } from './faults.ts'
 import { contradicted } from './own-refusals.ts'
 import { refusalResponse, substituteQuery } from './refusal.ts'
-import type { Portal, Prepared } from './registry.ts'
+import type { Portal } from './registry.ts'
 import { bindResult, readsMasked, ResultStream, unmasked } from './results.ts'
 import { recordEnd, recordSkipped } from './run-records.ts'
 import type { State } from './state.ts'
@@ -35,6 +36,7 @@ import type { State } from './state.ts'
 export class Backend {
   readonly #state: State
   readonly #writer = new ByteWriter()
+  readonly #descriptions = new Descriptions()
   /** Ends the statement that runs; the session waits for it. */
   readonly #stop: (refusal: Refusal) => void
   /** The statement that checkTime() saw running, and since when. */
@@ -220,11 +222,7 @@ export class Backend {
       const prepared = head.prepared ?? head.portal?.prepared ?? null
       const { own } = head
       if (own !== null) own.fields.push(...decodeRowDescription(view))
-      if (prepared !== null && !describedAs(prepared, view)) {
-        prepared.fields = decodeRowDescription(view)
-        prepared.description = Buffer.from(view.buffer.subarray(view.start, view.end))
-        prepared.bounds.clear()
-      }
+      if (prepared !== null) describe(prepared, view)
       this.#forward(head, view)
       this.#done(head)
       return
@@ -238,11 +236,11 @@ export class Backend {
     if (!admitted.verify && admitted.plan.kind === 'open') {
       head.result = new ResultStream(admitted, unmasked, options)
     } else {
-      const result = new ResultStream(admitted, null, options)
+      const bound = this.#descriptions.bind(admitted, view, catalog, options)
+      const result = new ResultStream(admitted, bound, options)
       head.result = result
-      const stop = result.describe(decodeRowDescription(view), null, catalog, options)
-      if (stop !== null) {
-        this.#stopResult(result, contradicted(this.#state, stop))
+      if (bound.kind === 'stop') {
+        this.#stopResult(result, contradicted(this.#state, bound.reason))
         return
       }
     }
@@ -541,10 +539,4 @@ export class Backend {
     this.#done(head)
     if (state.queue.length === 0) state.facts.settled()
   }
-}
-
-/** Clients describe a portal each time they execute it, and the server says the same each time. */
-function describedAs({ fields, description }: Prepared, view: FrameView): boolean {
-  if (fields === null || description === null) return false
-  return description.compare(view.buffer, view.start, view.end) === 0
 }

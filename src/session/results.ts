@@ -82,17 +82,6 @@ export class ResultStream {
     return readsMasked(this.admitted)
   }
 
-  /** The server described the rows: compares origins with the trace, compiles the masks. */
-  describe(
-    fields: readonly Field[],
-    formats: readonly number[] | null,
-    types: TypeSource,
-    options: Pick<SessionOptions, 'maskKey' | 'detectors'>,
-  ): string | null {
-    this.bound = bindResult(this.admitted, fields, formats, types, options)
-    return this.bound.kind === 'stop' ? this.bound.reason : null
-  }
-
   /** Counts a row; the reason where a limit of the decision is passed. */
   countRow(bytes: number, nowMs: number): string | null {
     this.rowCount++
