@@ -1,74 +1,12 @@
 /** `regate approvals`: the reviewer's side, over the admin API; what it prints is approvals-words.ts. */
-import { request } from 'undici'
 import type { ArgumentsCamelCase, Argv } from 'yargs'
-import { harmlessJson } from '../core/core.ts'
+import {
+  callAdmin as call,
+  commonOptions as common,
+  printAnswer as print,
+  type Common,
+} from './admin-call.ts'
 import { detail, escaped, grants, list, type Json } from './approvals-words.ts'
-import { CommandFailure } from './failure.ts'
-
-interface Common {
-  admin: string
-  token: string | undefined
-  json: boolean
-}
-
-const common = <T>(yargs: Argv<T>) =>
-  yargs
-    .option('admin', {
-      type: 'string',
-      default: process.env['REGATE_ADMIN_URL'] ?? 'http://127.0.0.1:8432',
-      describe: 'URL of the admin API; default $REGATE_ADMIN_URL',
-    })
-    .option('token', {
-      type: 'string',
-      describe: 'name of the environment variable that holds the token; default REGATE_ADMIN_TOKEN',
-    })
-    .option('json', { type: 'boolean', default: false, describe: 'the API’s own JSON' })
-
-async function call(args: Common, method: string, path: string, body?: object): Promise<Json> {
-  const name = args.token ?? 'REGATE_ADMIN_TOKEN'
-  const token = process.env[name]
-  const answer = await request(new URL(path, args.admin), {
-    method: method as 'GET',
-    headers: {
-      'content-type': 'application/json',
-      ...(token === undefined || token === '' ? {} : { authorization: `Bearer ${token}` }),
-    },
-    // What changes something must come as JSON, and JSON is never nothing.
-    ...(method === 'GET' ? {} : { body: JSON.stringify(body ?? {}) }),
-    headersTimeout: 30_000,
-  }).catch((cause: unknown) => {
-    throw new CommandFailure(`${args.admin} does not answer`, {
-      hint: 'name the admin API with --admin or REGATE_ADMIN_URL',
-      cause,
-    })
-  })
-  const text = await answer.body.text()
-  const parsed = parse(text)
-  if (answer.statusCode < 200 || answer.statusCode > 299) {
-    const { error, hint } = parsed
-    const known = typeof hint === 'string' ? hint : null
-    const login = answer.statusCode === 401 ? `put a token into ${name}` : null
-    throw new CommandFailure(
-      escaped(typeof error === 'string' ? error : `status ${String(answer.statusCode)}`),
-      known === null && login === null ? {} : { hint: escaped(known ?? login ?? '') },
-    )
-  }
-  return parsed
-}
-
-function parse(text: string): Json {
-  try {
-    return JSON.parse(text) as Json
-  } catch {
-    return { error: 'the admin API answered something else than JSON' }
-  }
-}
-
-function print(args: Common, value: Json, show: (value: Json) => string): void {
-  process.stdout.write(
-    args.json ? `${harmlessJson(JSON.stringify(value, null, 2))}\n` : `${show(value)}\n`,
-  )
-}
 
 const id = (yargs: Argv) =>
   common(yargs).positional('id', { type: 'string', demandOption: true, describe: 'its id' })

@@ -7,6 +7,7 @@ import { printableLines } from '../core/core.ts'
 export const exitCodes = { done: 0, failed: 1, misuse: 2 } as const
 
 export interface FailureDetails {
+  readonly detail?: string
   /** What to do about it. */
   readonly hint?: string
   /** `misuse`: the command line itself is wrong. */
@@ -17,11 +18,13 @@ export interface FailureDetails {
 /** A foreseen failure of a command. */
 export class CommandFailure extends Error {
   override readonly name = 'CommandFailure'
+  readonly detail: string | undefined
   readonly hint: string | undefined
   readonly exitCode: number
 
   constructor(message: string, details: FailureDetails = {}) {
     super(message, details.cause === undefined ? undefined : { cause: details.cause })
+    this.detail = details.detail
     this.hint = details.hint
     this.exitCode = details.misuse === true ? exitCodes.misuse : exitCodes.failed
   }

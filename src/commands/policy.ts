@@ -5,6 +5,7 @@ import { policyCheckCommand } from './policy-check.ts'
 import { policyExplainCommand } from './policy-explain.ts'
 import { policyInputCommand } from './policy-input.ts'
 import { policyInitCommand } from './policy-init.ts'
+import { policyReloadCommand, policyRollbackCommand } from './policy-live.ts'
 import { policyReplayCommand } from './policy-replay.ts'
 import { policyTestCommand } from './policy-test.ts'
 
@@ -21,6 +22,8 @@ export const policyCommand = {
       .command(policyExplainCommand)
       .command(policyReplayCommand)
       .command(policyInitCommand)
+      .command(policyReloadCommand)
+      .command(policyRollbackCommand)
       .demandCommand(1, 'Say what to do, for example: regate policy test policies')
       .example('$0 policy test policies', 'run all tests of a policy directory')
       .example('$0 policy build policies -o bundle.tar.gz', 'compile it'),

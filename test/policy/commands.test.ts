@@ -10,6 +10,7 @@ import {
 } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import Fastify from 'fastify'
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { checkDirectory } from '../../src/commands/policy-check.ts'
 import { readCatalog, Workbench } from '../../src/commands/policy-facts.ts'
@@ -19,12 +20,15 @@ import {
   parseFixtures,
 } from '../../src/commands/policy-fixtures.ts'
 import { initPolicies } from '../../src/commands/policy-init.ts'
+import { policyReloadCommand, policyRollbackCommand } from '../../src/commands/policy-live.ts'
 import { replay } from '../../src/commands/policy-replay.ts'
 import { testOnce } from '../../src/commands/policy-test.ts'
 import { buildBundle } from '../../src/control/bundles-build.ts'
+import { PolicyKeeper } from '../../src/control/bundles.ts'
+import { policyRoutes } from '../../src/control/bundles-routes.ts'
 import { dialectOf, findOpa } from '../../src/control/opa.ts'
 import { Policy } from '../../src/policy/policy.ts'
-import { defaultLimits } from '../../src/core/core.ts'
+import { defaultLimits, systemClock } from '../../src/core/core.ts'
 import { buildDirectory, packDirectory, readPack, realOpa } from './pack.ts'
 
 let scratch: string
@@ -298,4 +302,52 @@ describe('regate policy replay', () => {
     expect(report.changes.find(({ count }) => count === 2)?.statement).toContain('name, ssn')
     expect(await replay([file], wider, catalog, 'other')).toMatchObject({ judged: 0 })
   })
+})
+
+describe('regate policy reload and rollback', () => {
+  it('say what is active then, and why nothing changed where nothing did', async () => {
+    const directory = copyOfPack()
+    const keeper = await PolicyKeeper.start({
+      name: 'test',
+      source: { kind: 'path', path: directory },
+      dataFiles: [],
+      limits: defaultLimits,
+      clock: systemClock,
+      opa: { env: process.env },
+      cacheDirectory: join(tmpdir(), 'regate-test-bundles'),
+      onPolicy: () => undefined,
+      watchMs: 0,
+    })
+    const app = Fastify()
+    policyRoutes({ keeper, shadow: null })(app)
+    try {
+      const admin = await app.listen({ host: '127.0.0.1', port: 0 })
+      const args = { _: [], $0: 'regate', admin, token: undefined, json: false }
+      const reload = () => printed(() => policyReloadCommand.handler(args))
+      const rollback = () => printed(() => policyRollbackCommand.handler(args))
+      const first = keeper.policy.revision
+      await expect(rollback()).rejects.toMatchObject({
+        name: 'CommandFailure',
+        message: 'there is no revision to go back to',
+        exitCode: 1,
+      })
+      expect(await reload()).toBe(`revision ${first} is active, as before\n`)
+      writeFileSync(join(directory, 'data.json'), '{"regate": {"groups": {}}}')
+      const told = await reload()
+      expect(told).toBe(`revision ${keeper.policy.revision} is active\n`)
+      expect(keeper.policy.revision).not.toBe(first)
+      expect(await rollback()).toBe(`revision ${first} is active\n`)
+      writeFileSync(join(directory, 'regate', 'broken.rego'), 'package regate.broken\nallow if {')
+      await expect(reload()).rejects.toMatchObject({ name: 'CommandFailure', exitCode: 1 })
+      expect(keeper.policy.revision).toBe(first)
+      await app.close()
+      await expect(rollback()).rejects.toMatchObject({
+        message: `${admin} does not answer`,
+        exitCode: 1,
+      })
+    } finally {
+      await app.close()
+      await keeper.close()
+    }
+  }, 60_000)
 })
