@@ -265,7 +265,7 @@ export class FileAuditLog implements AuditLog {
   #keep(batch: readonly ChainRecord[]): void {
     const kept = batch.filter(
       ({ type, members }) =>
-        type !== 'statement_decided' ||
+        (type !== 'statement_decided' && type !== 'statement_estimated') ||
         membersText(members).includes('"outcome":{"forwarded":false'),
     )
     this.#refusedCount += batch.length - kept.length

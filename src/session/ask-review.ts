@@ -6,7 +6,7 @@
  */
 import type { Bound, ReviewFacts } from '../approval/approval.ts'
 import type { Admitted, Refusal } from '../gate/gate.ts'
-import { estimateOf, unknownEstimate } from './estimate.ts'
+import { estimateOf, explain, unknownEstimate } from './estimate.ts'
 import type { Portal } from './registry.ts'
 import type { State, Wait } from './state.ts'
 
@@ -237,7 +237,7 @@ export class Review {
   #askEstimate(): Wait {
     const state = this.#state
     const text = this.#statements[0]?.statement.text ?? ''
-    const request = state.explain(text, this.#portal)
+    const request = explain(state, text, this.#portal)
     const until = request.outcome.then((outcome) => {
       if (outcome === 'done') state.estimate = estimateOf(request.rows)
       else this.#fail(request.error)

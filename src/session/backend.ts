@@ -464,9 +464,15 @@ export class Backend {
     const sqlstate = fields.get('C') ?? 'XX000'
     // What fails a Describe of the client's portal would have failed its Execute in these words.
     if (head.own !== null && head.portal === null) {
-      head.own.error = { sqlstate, message: fields.get('M') ?? '' }
+      const { refusal } = head
+      head.own.refusal = refusal
+      head.own.error = refusal ?? { sqlstate, message: fields.get('M') ?? '' }
       // In a segment of the client's the server skips its messages now: it must know why.
       if (head.kind !== 'sync' && this.#state.segmentOpen) {
+        if (refusal !== null) {
+          toClient.add(refusalResponse(refusal))
+          return
+        }
         const message = `regate could not look up what it needs to judge the statement: ${head.own.error.message}`
         toClient.add(
           written((to) => encodeErrorResponse(to, { severity: 'ERROR', sqlstate, message })),

@@ -4,6 +4,8 @@
  */
 import { runMembers, type Verdict } from '../gate/gate.ts'
 import type { Estimate } from '../policy/policy.ts'
+import type { OwnRequest } from './expected.ts'
+import type { Portal } from './registry.ts'
 import type { State } from './state.ts'
 
 /** EXPLAIN failed or could not be read: larger than any limit, so that a policy refuses it. */
@@ -23,6 +25,14 @@ export function recordEstimate(state: State, verdict: Verdict): void {
   const decisionId = newDecisionId()
   const run = { decisionId, refusedWith: null, cached: false, durationUs: 0, approval: null }
   state.record('statement_estimated', runMembers(members, judged.members, run))
+}
+
+/**
+ * Asks for the server's own estimate of a statement, with the parameters of its portal. Nothing is asked
+ * where the audit does not take the records of the turn: the request fails with the refusal of that.
+ */
+export function explain(state: State, text: string, portal: Portal | null): OwnRequest {
+  return state.ask([`EXPLAIN (FORMAT JSON) ${text}`], portal, true)
 }
 
 /** The estimate in the rows of an EXPLAIN (FORMAT JSON). */

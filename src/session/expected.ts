@@ -21,6 +21,8 @@ export class OwnRequest {
   readonly fields: Field[] = []
   /** SQLSTATE and message of the server's error. */
   error: { readonly sqlstate: string; readonly message: string } | null = null
+  /** Set where it was not sent: its record could not be written. */
+  refusal: Refusal | null = null
   readonly outcome: Promise<'done' | 'failed' | 'skipped'>
   #settle: (outcome: 'done' | 'failed' | 'skipped') => void = () => undefined
 

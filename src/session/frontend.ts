@@ -23,7 +23,7 @@ import {
   type FrameView,
 } from '../wire/wire.ts'
 import { Asker, type Subject } from './ask.ts'
-import { estimateOf, recordEstimate, unknownEstimate } from './estimate.ts'
+import { estimateOf, explain, recordEstimate, unknownEstimate } from './estimate.ts'
 import { Expected } from './expected.ts'
 import { readsAlike } from './facts.ts'
 import { textOfCall } from './function-call.ts'
@@ -737,11 +737,11 @@ export class Frontend {
     }
     if (state.queue.length > 0 && !state.segmentOpen) return state.drain()
     recordEstimate(state, verdict)
-    const request = state.explain(text, portal)
+    const request = explain(state, text, portal)
     const until = request.outcome.then((outcome) => {
       if (outcome === 'failed' && request.error !== null) {
         const { sqlstate, message } = request.error
-        this.#outcome = state.fault('denied', message, { sqlstate })
+        this.#outcome = request.refusal ?? state.fault('denied', message, { sqlstate })
       } else state.estimate = outcome === 'done' ? estimateOf(request.rows) : unknownEstimate
     })
     return { name: 'estimate', until }

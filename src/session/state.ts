@@ -395,11 +395,6 @@ export class State {
   /** Writes what is queued, outside a turn. Set by Session. */
   sendNow: () => void = () => undefined
 
-  /** Asks for the server's own estimate of a statement, with the parameters of its portal. */
-  explain(text: string, portal: Portal | null): OwnRequest {
-    return this.ask([`EXPLAIN (FORMAT JSON) ${text}`], portal)
-  }
-
   /** A Describe of our own before an Execute whose rows nobody asked about. */
   describePortal(portal: Portal): void {
     const entry = this.#own(
@@ -413,20 +408,18 @@ export class State {
   /**
    * Runs statements of our own on this connection, under reserved names. Ended by Flush inside a
    * segment of the client's, else by Sync; never by Query, which would commit an implicit
-   * transaction that the client has open.
+   * transaction that the client has open. What is `recorded` goes with the turn's records, or fails.
    */
-  ask(texts: readonly string[], portal: Portal | null = null): OwnRequest {
+  ask(texts: readonly string[], portal: Portal | null = null, recorded = false): OwnRequest {
     const request = new OwnRequest()
     const name = `${reservedPrefix}own`
     const parameterTypes = portal?.prepared.parameterTypes ?? []
     // What an error left behind: behind it nothing was done, nor closed.
     this.#closeOwn(name, request)
     for (const text of texts) {
-      this.#own(
-        'parse',
-        written((to) => encodeParse(to, { name, text, parameterTypes })),
-        request,
-      )
+      const parse = written((to) => encodeParse(to, { name, text, parameterTypes }))
+      const entry = this.#own('parse', parse, request)
+      if (recorded) this.toUpstream.mark(parse, 0, parse.length, entry)
       this.#own(
         'bind',
         written((to) =>

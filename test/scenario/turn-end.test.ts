@@ -13,7 +13,7 @@ import { startProxy, type ProxyInProcess } from '../support/proxy.ts'
 
 /** Keeps records; a commit fails while it is told to, and then forgets what was not committed. */
 class TestAudit implements AuditLog {
-  failure: 'none' | 'throws' | 'rejects' = 'none'
+  failure: 'none' | 'throws' | 'throws once' | 'rejects' = 'none'
   readonly committed: string[] = []
   commits = 0
   #pending: string[] = []
@@ -27,6 +27,10 @@ class TestAudit implements AuditLog {
     const pending = this.#pending
     this.#pending = []
     if (this.failure === 'throws') throw error
+    if (this.failure === 'throws once') {
+      this.failure = 'none'
+      throw error
+    }
     if (this.failure === 'rejects') return Promise.reject(error)
     this.commits++
     this.committed.push(...pending)
@@ -161,4 +165,88 @@ describe('the end of a turn', () => {
     // Nobody waited for the answers: the server runs them when it comes to them.
     await expect.poll(() => countOf('last'), { timeout: 30_000 }).toBe(clientCount)
   }, 60_000)
+})
+
+describe("an EXPLAIN of regate's own", () => {
+  let estimating: ProxyInProcess
+  const estimateAudit = new TestAudit()
+  const explained = (mark: string): boolean =>
+    postgres
+      .log()
+      .split('\n')
+      .some((line) => line.includes('EXPLAIN (FORMAT JSON)') && line.includes(`/* ${mark} */`))
+
+  beforeAll(async () => {
+    const direct = new pg.Client({ connectionString: postgres.url() })
+    await direct.connect()
+    await direct.query('CREATE TABLE planned AS SELECT 1 AS n')
+    await direct.end()
+    estimating = await startProxy(postgres, {
+      audit: estimateAudit,
+      data: {
+        regate: {
+          groups: { admins: { read: ['*'], estimate: { rows: 1_000_000, above: 'deny' } } },
+        },
+      },
+    })
+  }, 60_000)
+  afterAll(async () => {
+    await estimating.stop()
+  })
+
+  const run = async (client: pg.Client, how: string, mark: string): Promise<unknown> =>
+    how === 'extended'
+      ? client.query(`SELECT n FROM planned WHERE n < $1 /* ${mark} */`, [5])
+      : client.query(`SELECT n FROM planned WHERE n < 5 /* ${mark} */`)
+
+  describe.each(['simple', 'extended', 'in a transaction'])('%s', (how) => {
+    const named = (failure: string): string => `${failure} ${how}`.replaceAll(' ', '_')
+
+    it.each(['throws', 'throws once'] as const)(
+      'is not sent where its record is not taken: %s',
+      async (failure) => {
+        const mark = named(failure)
+        const client = new pg.Client({ connectionString: estimating.url('postgres', 'postgres') })
+        await client.connect()
+        try {
+          await run(client, how, `before_${mark}`)
+          expect(explained(`before_${mark}`)).toBe(true)
+          if (how === 'in a transaction') await client.query('BEGIN')
+          estimateAudit.failure = failure
+          const refused = run(client, how, mark)
+          await expect(refused).rejects.toMatchObject({
+            message: expect.stringContaining('the test says so') as string,
+            code: new ProxyError('audit_unavailable', '').sqlstate,
+          })
+          estimateAudit.failure = 'none'
+          if (how === 'in a transaction') {
+            await expect(client.query('SELECT 1')).rejects.toThrow()
+            await client.query('ROLLBACK')
+          }
+          await run(client, how, `after_${mark}`)
+          expect(explained(`after_${mark}`)).toBe(true)
+          expect(explained(mark)).toBe(false)
+          const told = estimateAudit.committed.filter((record) => record.includes(`/* ${mark} */`))
+          expect(told.filter((record) => !record.includes('"forwarded":false'))).toEqual([])
+        } finally {
+          estimateAudit.failure = 'none'
+          await client.end()
+        }
+      },
+      60_000,
+    )
+
+    it('is not sent where its record is not durable', async () => {
+      const mark = named('rejects')
+      const client = new pg.Client({ connectionString: estimating.url('postgres', 'postgres') })
+      client.on('error', () => undefined)
+      await client.connect()
+      if (how === 'in a transaction') await client.query('BEGIN')
+      estimateAudit.failure = 'rejects'
+      await expect(run(client, how, mark)).rejects.toThrow()
+      estimateAudit.failure = 'none'
+      await client.end().catch(() => undefined)
+      expect(explained(mark)).toBe(false)
+    }, 60_000)
+  })
 })
