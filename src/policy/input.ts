@@ -200,7 +200,8 @@ function timeDocument(nowMs: number): object {
 
 /**
  * An input document whose members that many statements share are texts by themselves: whoever
- * evaluates may keep them parsed. `rest` is the object of all others.
+ * evaluates may keep them parsed. `rest` is the object of all others, without its closing brace: it may
+ * be megabytes long, and is not to be cut.
  */
 export interface InputParts {
   readonly shared: readonly SharedMember[]
@@ -259,14 +260,14 @@ export function statementInputParts(
       `"approval":${facts.approval === null ? 'null' : JSON.stringify(facts.approval)},` +
       `"parameters":${show('parameters', () => volatile?.parameters)},` +
       `"time":${now === null ? 'null' : JSON.stringify(timeDocument(now))},` +
-      `"estimate":${show('estimate', () => volatile?.estimate)}}`,
+      `"estimate":${show('estimate', () => volatile?.estimate)}`,
   }
 }
 
 /** The document as one text. */
 export function joined({ shared, rest }: InputParts): string {
   const members = shared.map(({ name, text }) => `,"${name}":${text}`)
-  return `${rest.slice(0, -1)}${members.join('')}}`
+  return `${rest}${members.join('')}}`
 }
 
 /** The input of `regate/connect/decision`: judged once per session, so everything is shown. */

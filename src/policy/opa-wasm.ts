@@ -177,7 +177,7 @@ export class Engine {
       this.#keep(path)
       this.#keep(text)
     }
-    const input = this.#parse(rest)
+    const input = this.#parse(`${rest}}`)
     for (const { path, text } of shared) {
       const added = exports.opa_value_add_path(input, this.#keep(path), this.#keep(text))
       if (added !== 0) throw new Error(`the input's ${path} was not taken (${added})`)

@@ -16,7 +16,7 @@ import { Socket } from 'node:net'
 const sharedBytes = 64 * 1024
 /** What a read must have brought for the next one to have a buffer of its own. */
 const muchBytes = 16 * 1024
-const ownBytes = 128 * 1024
+const ownBytes = 64 * 1024
 
 type OnBytes = (chunk: Buffer) => void
 
