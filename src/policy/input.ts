@@ -180,11 +180,6 @@ function plainSessionText(session: SessionDocument): string {
   return text
 }
 
-/** Identity and session as one string: what of them a policy without volatile inputs can see. */
-export function contextText(facts: StatementFacts): string {
-  return `${identityText(facts.identity, false)}\n${sessionText(facts.session)}`
-}
-
 const weekdays = ['sunday', 'monday', 'tuesday', 'wednesday', 'thursday', 'friday', 'saturday']
 
 function timeDocument(nowMs: number): object {

@@ -22,8 +22,8 @@ import {
   written,
   type FrameView,
 } from '../wire/wire.ts'
-import { applyEffects, enterTransaction, transactionEnded } from './effects.ts'
 import { describe, Descriptions } from './descriptions.ts'
+import { applyEffects, enterTransaction, transactionEnded } from './effects.ts'
 import { Expected, leavesSomething } from './expected.ts'
 import { inDoubt, unexpected } from './faults.ts'
 import { contradicted } from './own-refusals.ts'
