@@ -70,7 +70,7 @@ for (const [name, sql] of Object.entries(statements)) {
   if (parsed === undefined) throw new Error(`does not parse: ${sql}`)
   const { astJson, kind, index, count } = parsed
   const fresh = (): ParsedStatement => ({
-    ...{ text: sql, astJson, kind, index, count },
+    ...{ text: sql, astJson, tree: astJson, usesNames: false, kind, index, count },
     ast: JSON.parse(astJson) as ParsedStatement['ast'],
   })
   if (!analyse(parsed, catalog, facts, tools).access.complete) throw new Error(`incomplete: ${sql}`)

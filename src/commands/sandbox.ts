@@ -68,10 +68,9 @@ export class Sandbox {
 }
 
 async function decisionOf(policy: Policy, facts: StatementFacts): Promise<StatementDecision> {
-  const bytes = 2 * (facts.statement.astJson.length + facts.analysis.access.columns.length * 100)
+  const bytes = 2 * (facts.statement.tree.length + facts.analysis.access.columns.length * 100)
   if (policy.expectedUs(bytes) <= inPlaceUsMax) return policy.statement(facts)
-  const answer = await policy.evaluateInThread(policy.input(facts, policy.givenAtOnce))
-  return policy.decode(answer)
+  return policy.statementInThread(facts, policy.givenAtOnce)
 }
 
 function triedOf(facts: StatementFacts, decision: StatementDecision): Tried {

@@ -21,6 +21,7 @@ export {
   type StatisticsSnapshot,
   type Tally,
 } from './statistics.ts'
+export { yieldingThread } from './threads.ts'
 export type {
   StatementSpan,
   StatementTracer,

@@ -6,7 +6,6 @@
  * made: the bytes of the text, the context (identity, session document, catalog) and the policy's
  * revision. Touches no socket, clock or file.
  */
-import { LRUCache } from 'lru-cache'
 import { ProxyError, Statistics, type Clock, type Limits, type RecordText } from '../core/core.ts'
 import { planMasks, type MaskPlan } from '../masking/masking.ts'
 import {
@@ -45,11 +44,20 @@ import {
   usesNames,
   type Admitted,
   type Needs,
+  type PendingText,
   type Refusal,
   type Verdict,
 } from './verdict.ts'
 
-export { noNeeds, type Admitted, type Needs, type Refusal, type Verdict } from './verdict.ts'
+export {
+  noNeeds,
+  usesNames,
+  type Admitted,
+  type Needs,
+  type PendingText,
+  type Refusal,
+  type Verdict,
+} from './verdict.ts'
 export { runMembers, sessionMembers, endMembers, type RunEnd } from './record.ts'
 export { pinnedSettings, isUtf8Name } from './settings.ts'
 
@@ -92,13 +100,12 @@ interface Asked {
   readonly key: string
   /** `shapeOf` it; null where it has none, or is too long to look. */
   readonly shape: string | null
+  /** What it was judged before as. */
+  readonly pending: PendingText | null
 }
 
 /** Longer texts are rare, and no two of them alike. */
 const shapeTextBytesMax = 16 * 1024
-
-/** Parsed texts that wait for their session to ask again; one that ended never does. */
-const lateCountMax = 256
 
 export class Gate {
   readonly statistics = new Statistics()
@@ -107,8 +114,6 @@ export class Gate {
   readonly #tools: AnalysisTools
   readonly #texts: JudgedTexts
   readonly #shapes: Shapes
-  /** Results of the parse thread that wait for their text to be judged again. */
-  readonly #late = new LRUCache<string, ParseResult>({ max: lateCountMax })
 
   constructor(options: GateOptions) {
     this.#options = options
@@ -138,17 +143,22 @@ export class Gate {
     return this.#texts.count
   }
 
-  /** Judges a query string; `text` is a view of exactly its bytes, without the terminator. */
-  judgeText(text: Buffer, context: JudgeContext): Verdict {
-    const key = text.toString('latin1')
-    const known = this.#texts.get(key)
+  /**
+   * Judges a query string; `text` is a view of exactly its bytes, without the terminator, and `pending`
+   * what came with the verdict `later` on it.
+   */
+  judgeText(text: Buffer, context: JudgeContext, pending: PendingText | null = null): Verdict {
+    const again = pending?.text.equals(text) === true
+    const key = again ? pending.key : text.toString('latin1')
+    const held = again ? pending.parsed : null
+    const known = this.#known(key, held)
     const verdict = known?.verdicts.get(context.key)
     if (verdict !== undefined) {
       this.statistics.verdictHits++
       return verdict
     }
     const shape = text.length > shapeTextBytesMax ? null : (shapeOf(text)?.text ?? null)
-    const asked: Asked = { text, key, shape }
+    const asked: Asked = { text, key, shape, pending: again ? pending : null }
     if (known !== undefined) return this.#judgeParsed(known, asked, context)
     const shaped =
       shape === null || !this.#hidesConstants
@@ -158,17 +168,18 @@ export class Gate {
       this.statistics.verdictHits++
       return shaped
     }
-    const parsed = this.#late.get(key) ?? this.#parse(text, key, context.catalog.serverVersion)
-    if (parsed.kind === 'later') return parsed.verdict
-    this.#late.delete(key)
+    const parsed = this.#parse(text, key, context.catalog.serverVersion)
+    if (parsed.kind === 'later') return parsed
     return this.#judgeParsed(newText(key, parsed), asked, context)
   }
 
-  #parse(
-    text: Buffer,
-    key: string,
-    serverVersion: number,
-  ): ParseResult | { readonly kind: 'later'; readonly verdict: Verdict } {
+  /** A text that was parsed before; as `held`, where that is in hand. */
+  #known(key: string, held: ParseResult | null): JudgedText | undefined {
+    const known = this.#texts.get(key)
+    return held === null || known?.parsed === held ? known : newText(key, held)
+  }
+
+  #parse(text: Buffer, key: string, serverVersion: number): ParseResult | Later {
     const { parser, limits, clock } = this.#options
     if (text.length > limits.statementBytesMax) {
       const message = `the statement has ${text.length} bytes, more than statementBytesMax = ${limits.statementBytesMax}`
@@ -183,10 +194,11 @@ export class Gate {
     const parsed = parser.parse(text, serverVersion)
     this.statistics.parse.observe(clock.monotonicUs() - startedUs)
     if (parsed.kind !== 'later') return parsed
-    const until = parser.parseInWorker(Buffer.from(text), serverVersion).then((result) => {
-      this.#late.set(key, result)
+    const pending: PendingText = { text: Buffer.from(text), key, parsed: null }
+    const until = parser.parseInWorker(pending.text, serverVersion).then((result) => {
+      pending.parsed = result
     })
-    return { kind: 'later', verdict: { kind: 'later', wait: 'parse', until } }
+    return { kind: 'later', wait: 'parse', until, pending }
   }
 
   #judgeParsed(known: JudgedText, asked: Asked, context: JudgeContext): Verdict {
@@ -198,8 +210,9 @@ export class Gate {
       judged = this.#judgeStatements(known.parsed.statements, context, asked.shape)
     } catch (error) {
       if (!(error instanceof EvaluationPending)) throw error
-      this.#texts.hold(asked.key, known)
-      return { kind: 'later', wait: 'evaluation', until: error.until }
+      const text = asked.pending?.text ?? Buffer.from(asked.text)
+      const pending = { text, key: asked.key, parsed: known.parsed }
+      return { kind: 'later', wait: 'evaluation', until: error.until, pending }
     }
     const durationUs = Math.round(this.#options.clock.monotonicUs() - startedUs)
     const verdict = judged.kind === 'admitted' ? timed(judged, durationUs) : judged
@@ -349,7 +362,7 @@ export class Gate {
   #shape(statement: ParsedStatement): ShapeFacts | null {
     if (!this.#hidesConstants) return null
     const form = this.#options.parser.hiddenForm(Buffer.from(statement.text))
-    return form === null ? null : { key: form.text, text: form.text, astJson: form.astJson }
+    return form === null ? null : { key: form.text, text: form.text, tree: form.tree }
   }
 
   /** The analysis, of a statement of the same shape where there was one; null where it failed. */
@@ -480,6 +493,7 @@ export class Gate {
 }
 
 type Refused = Extract<Verdict, { kind: 'refused' }>
+type Later = Extract<Verdict, { kind: 'later' }>
 
 /** The text of a refusal. */
 interface Why {

@@ -17,10 +17,14 @@ export class SeenTexts {
   }
 }
 
+/** Of a longer text only so much is looked at, and its length. */
+const hashedBytesMax = 4 * 1024
+
 /** FNV-1a of 32 bits, with a last stir so that its high bits can choose the slot. Never 0. */
 function hashOf(text: Uint8Array): number {
-  let hash = 0x811c9dc5
-  for (let at = 0; at < text.length; at++) {
+  let hash = 0x811c9dc5 ^ text.length
+  const end = Math.min(text.length, hashedBytesMax)
+  for (let at = 0; at < end; at++) {
     hash = Math.imul(hash ^ (text[at] as number), 0x01000193)
   }
   hash = Math.imul(hash ^ (hash >>> 15), 0x2c1b3c6d)

@@ -40,6 +40,14 @@ class ShapedStatement implements ParsedStatement {
     return this.#like.astJson
   }
 
+  get tree(): string | Buffer {
+    return this.#like.tree
+  }
+
+  get usesNames(): boolean {
+    return this.#like.usesNames
+  }
+
   get ast(): SyntaxNode {
     return this.#like.ast
   }

@@ -42,11 +42,6 @@ export class JudgedTexts {
     return this.#known.get(key)
   }
 
-  /** Keeps what was parsed: it will be asked for again at once. */
-  hold(key: string, known: JudgedText): void {
-    this.#known.set(key, known)
-  }
-
   /** Keeps the parsed text, and the verdict where it may be used again. */
   keep(
     text: Uint8Array,
@@ -76,7 +71,7 @@ function parsedBytes(parsed: ParseResult): number {
   let bytes = 0
   for (const statement of parsed.statements) {
     // The tree is kept as JSON and, once asked for, as objects of about four times its size.
-    bytes += statement.astJson.length * 5 + 256
+    bytes += statement.tree.length * 5 + 256
   }
   return bytes
 }

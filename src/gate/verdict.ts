@@ -2,7 +2,7 @@
 import type { MaskPlan } from '../masking/masking.ts'
 import type { RecordText, Tally } from '../core/core.ts'
 import type { StatementDecision } from '../policy/policy.ts'
-import type { Analysis, ParsedStatement } from '../sql/sql.ts'
+import type { Analysis, ParsedStatement, ParseResult } from '../sql/sql.ts'
 
 /** An ErrorResponse that regate gives in place of the server's (contract §5). */
 export interface Refusal {
@@ -62,12 +62,21 @@ export function bothNeeds(first: Needs, second: Needs): Needs {
 export function usesNames(statement: ParsedStatement, analysis: Analysis): boolean {
   // EXPLAIN and CREATE TABLE AS name them too, without an effect of that kind.
   return (
-    nameUses.some((tag) => statement.astJson.includes(tag)) ||
+    statement.usesNames ||
     analysis.sessionEffects.some(({ kind }) => kind === 'execute' || kind === 'fetch')
   )
 }
 
-const nameUses = ['"ExecuteStmt"', '"FetchStmt"', '"CurrentOfExpr"']
+/**
+ * What a thread made of a text that is to be judged again. Whoever waits holds it: it may be large, and
+ * is gone with a session that never comes back.
+ */
+export interface PendingText {
+  readonly text: Buffer
+  /** Its bytes as a string. */
+  readonly key: string
+  parsed: ParseResult | null
+}
 
 /** The judgement of a query string as a whole. */
 export type Verdict =
@@ -96,8 +105,13 @@ export type Verdict =
       readonly asking: Admitted
       readonly needs: Needs
     }
-  /** The answer needs something that takes time; judge again when the promise is settled. */
-  | { readonly kind: 'later'; readonly wait: 'parse' | 'evaluation'; readonly until: Promise<void> }
+  /** The answer needs something that takes time; judge again, with `pending`, when it is settled. */
+  | {
+      readonly kind: 'later'
+      readonly wait: 'parse' | 'evaluation'
+      readonly until: Promise<void>
+      readonly pending: PendingText
+    }
 
 export type AdmittedVerdict = Extract<Verdict, { kind: 'admitted' }>
 

@@ -19,8 +19,11 @@ export function fingerprintOf(facts: {
   if (remembered !== undefined) return remembered
   const { text } = facts.statement
   const shape = facts.shape?.key ?? shapeOf(Buffer.from(text))?.text
-  const source = shape === undefined ? `t${text}` : `s${shape}`
-  const fingerprint = createHash('sha256').update(source).digest('hex').slice(0, 16)
+  const hash = createHash('sha256').update(shape === undefined ? 't' : 's')
+  const fingerprint = hash
+    .update(shape ?? text)
+    .digest('hex')
+    .slice(0, 16)
   known.set(facts.statement, fingerprint)
   return fingerprint
 }

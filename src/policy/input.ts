@@ -79,7 +79,7 @@ export interface ShapeFacts {
   /** Injective key of the shape (src/sql/shape.ts). */
   readonly key: string
   readonly text: string
-  readonly astJson: string
+  readonly tree: string | Buffer
 }
 
 /** Everything a statement is judged by. */
@@ -195,12 +195,16 @@ function timeDocument(nowMs: number): object {
 
 /**
  * An input document whose members that many statements share are texts by themselves: whoever
- * evaluates may keep them parsed. `rest` is the object of all others, without its closing brace: it may
- * be megabytes long, and is not to be cut.
+ * evaluates may keep them parsed. All others are the statement's text and tree, and what is written
+ * around them (`restOf` joins these).
  */
 export interface InputParts {
   readonly shared: readonly SharedMember[]
-  readonly rest: string
+  readonly text: string
+  readonly beforeTree: string
+  readonly tree: string | Buffer
+  /** Without the document's closing brace. */
+  readonly afterTree: string
 }
 
 export interface SharedMember {
@@ -247,11 +251,14 @@ export function statementInputParts(
       },
       { name: 'session', path: '["session"]', text: session },
     ],
-    rest:
-      `{"statement":{"text":${JSON.stringify(shown.text)},"kind":"${analysis.kind}",` +
+    text: shown.text,
+    beforeTree:
+      `,"kind":"${analysis.kind}",` +
       `"index":${String(statement.index)},"count":${String(statement.count)},` +
-      `"protocol":"${facts.protocol}","ast":${shown.astJson},"fingerprint":"${fingerprint}",` +
-      `"parser_version":${String(parserVersion)}},` +
+      `"protocol":"${facts.protocol}","ast":`,
+    tree: shown.tree,
+    afterTree:
+      `,"fingerprint":"${fingerprint}","parser_version":${String(parserVersion)}},` +
       `"approval":${facts.approval === null ? 'null' : JSON.stringify(facts.approval)},` +
       `"parameters":${show('parameters', () => volatile?.parameters)},` +
       `"time":${now === null ? 'null' : JSON.stringify(timeDocument(now))},` +
@@ -259,10 +266,30 @@ export function statementInputParts(
   }
 }
 
+/** The object of what is not shared, without its closing brace. It may be megabytes long. */
+export function restOf({ text, beforeTree, tree, afterTree }: InputParts): string {
+  return `{"statement":{"text":${JSON.stringify(text)}${beforeTree}${tree.toString()}${afterTree}`
+}
+
+/** Everything but the text and its tree, which are the statement's own. */
+export function besideStatement({ shared, beforeTree, afterTree }: InputParts): string {
+  return [beforeTree, afterTree, ...shared.map(({ text }) => text)].join('\n')
+}
+
+/** The document for a thread, which joins the pieces: `{ json }` is a text to be written as JSON. */
+export type InputPiece = string | Uint8Array | { readonly json: string }
+
+/** Cheap however large the statement is: nothing of it is copied. */
+export function piecesOf(parts: InputParts): readonly InputPiece[] {
+  const { text, beforeTree, tree, afterTree, shared } = parts
+  const members = shared.map((member) => `,"${member.name}":${member.text}`)
+  return ['{"statement":{"text":', { json: text }, beforeTree, tree, afterTree, ...members, '}']
+}
+
 /** The document as one text. */
-export function joined({ shared, rest }: InputParts): string {
-  const members = shared.map(({ name, text }) => `,"${name}":${text}`)
-  return `${rest}${members.join('')}}`
+export function joined(parts: InputParts): string {
+  const members = parts.shared.map(({ name, text }) => `,"${name}":${text}`)
+  return `${restOf(parts)}${members.join('')}}`
 }
 
 /** The input of `regate/connect/decision`: judged once per session, so everything is shown. */

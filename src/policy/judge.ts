@@ -3,10 +3,10 @@
  * not. It remembers no decisions: whoever asks knows what the policy could see, and keeps a verdict
  * only where `reusable` says that nothing volatile was shown.
  */
-import { createHash } from 'node:crypto'
 import { ProxyError, systemClock, type Clock, type Limits } from '../core/core.ts'
 import type { ConnectDecision, StatementDecision, VolatileInput } from './decision.ts'
 import type { ConnectFacts, StatementFacts } from './input.ts'
+import type { ParsedStatement } from '../sql/sql.ts'
 import type { Policy } from './loaded.ts'
 import type { Shadow } from './shadow.ts'
 
@@ -50,8 +50,8 @@ interface Late {
   readonly atUs: number
 }
 
-/** Answers that nobody came back for (a closed session) are forgotten beyond this many. */
-const lateCountMax = 1_000
+/** Answers about one statement that nobody came back for are forgotten beyond this many. */
+const lateCountMax = 100
 /** And are no answer any more after this long: the time that the policy saw is over. */
 const lateUsMax = 10_000_000
 
@@ -61,8 +61,12 @@ export class Judge {
   readonly #clock: Clock
   readonly #shadow: Shadow | null
   #policy: Policy
-  /** Answers of the worker thread that wait for their statement to be judged again. */
-  readonly #late = new Map<string, Late>()
+  /**
+   * Answers of the worker thread that wait for their statement to be judged again: kept with the
+   * statement (the object), by everything else that the policy saw. To hash a large one would hold
+   * the other sessions up.
+   */
+  #late = new WeakMap<ParsedStatement, Map<string, Late>>()
 
   constructor(options: JudgeOptions) {
     this.#policy = options.policy
@@ -79,7 +83,7 @@ export class Judge {
   swap(policy: Policy): void {
     if (policy !== this.#policy) this.#policy.close()
     this.#policy = policy
-    this.#late.clear()
+    this.#late = new WeakMap()
   }
 
   /** Judges a connection; throws policy_fault. */
@@ -122,28 +126,31 @@ export class Judge {
   #decide(facts: StatementFacts, given: ReadonlySet<VolatileInput>): StatementDecision {
     const policy = this.#policy
     const { statement, analysis } = facts
-    const roughBytes = 2 * (statement.astJson.length + analysis.access.columns.length * 100)
+    const roughBytes = 2 * (statement.tree.length + analysis.access.columns.length * 100)
     if (policy.expectedUs(roughBytes) <= this.#limits.inPlaceEvaluationUsMax) {
       return policy.judge(facts, given)
     }
     const key = this.#lateKey(facts, given)
-    const late = this.#late.get(key)
+    const answers = this.#late.get(statement)
+    const late = answers?.get(key)
     const nowUs = this.#clock.monotonicUs()
     if (late !== undefined && nowUs - late.atUs < lateUsMax) {
       if (late.answer instanceof ProxyError) {
-        this.#late.delete(key)
+        answers?.delete(key)
         throw late.answer
       }
       // Kept where the next evaluation needs it again: it is found there until it is too old.
-      if (late.answer.asks.length === 0) this.#late.delete(key)
+      if (late.answer.asks.length === 0) answers?.delete(key)
       return late.answer
     }
-    const until = policy.evaluateInThread(policy.input(facts, given)).then(
-      (answer) => this.#arrive(policy, key, () => policy.decode(answer)),
-      (error: unknown) =>
-        this.#arrive(policy, key, () => {
-          throw error
-        }),
+    const until = policy.statementInThread(facts, given).then(
+      (answer) => {
+        this.#arrive(policy, statement, key, answer)
+      },
+      (error: unknown) => {
+        if (!(error instanceof ProxyError)) throw error
+        this.#arrive(policy, statement, key, error)
+      },
     )
     throw new EvaluationPending(until)
   }
@@ -151,22 +158,15 @@ export class Judge {
   /** Everything the policy sees but the time, which moves while it thinks. */
   #lateKey(facts: StatementFacts, given: ReadonlySet<VolatileInput>): string {
     const lasting = new Set([...given].filter((name) => name !== 'time'))
-    const input = this.#policy.input(facts, lasting)
-    return createHash('sha256')
-      .update(`${given.has('time')}${input}`)
-      .digest('base64url')
+    return `${given.has('time')}${this.#policy.keyBesideStatement(facts, lasting)}`
   }
 
   /** The answer of a policy that is no longer active is nobody's: it is judged again. */
-  #arrive(policy: Policy, key: string, decide: () => StatementDecision): void {
+  #arrive(policy: Policy, statement: ParsedStatement, key: string, answer: Late['answer']): void {
     if (policy !== this.#policy) return
-    if (this.#late.size >= lateCountMax) this.#late.clear()
-    const atUs = this.#clock.monotonicUs()
-    try {
-      this.#late.set(key, { answer: decide(), atUs })
-    } catch (error) {
-      if (!(error instanceof ProxyError)) throw error
-      this.#late.set(key, { answer: error, atUs })
-    }
+    const answers = this.#late.get(statement) ?? new Map<string, Late>()
+    if (answers.size >= lateCountMax) answers.clear()
+    answers.set(key, { answer, atUs: this.#clock.monotonicUs() })
+    this.#late.set(statement, answers)
   }
 }

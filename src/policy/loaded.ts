@@ -18,8 +18,9 @@ import {
 } from './decode.ts'
 import { fingerprintOf } from './fingerprint.ts'
 import {
+  besideStatement,
   connectInput,
-  joined,
+  piecesOf,
   statementInputParts,
   type ConnectFacts,
   type InputParts,
@@ -237,13 +238,22 @@ export class Policy {
     return this.decode(this.evaluate(statementEntrypoint, this.#inputParts(facts, given)))
   }
 
-  /** The input document that judge() evaluates, as JSON text. */
-  input(facts: StatementFacts, given: ReadonlySet<VolatileInput>): string {
-    return joined(this.#inputParts(facts, given))
+  /** The same in a thread, under the wall clock. Rejects with policy_fault. */
+  async statementInThread(
+    facts: StatementFacts,
+    given: ReadonlySet<VolatileInput>,
+  ): Promise<StatementDecision> {
+    const pieces = piecesOf(this.#inputParts(facts, given))
+    return this.decode(await this.#thread.evaluate(statementEntrypoint, pieces))
+  }
+
+  /** Equal for equal judgements of one statement (of the same object). */
+  keyBesideStatement(facts: StatementFacts, given: ReadonlySet<VolatileInput>): string {
+    return besideStatement(this.#inputParts(facts, given))
   }
 
   #inputParts(facts: StatementFacts, given: ReadonlySet<VolatileInput>): InputParts {
-    const bytes = facts.statement.astJson.length
+    const bytes = facts.statement.tree.length
     if (bytes > this.#limits.treeBytesMax) {
       throw new ProxyError('program_limit_exceeded', "the statement's syntax tree is too large", {
         detail: `limits.treeBytesMax is ${String(this.#limits.treeBytesMax)}`,
@@ -263,11 +273,6 @@ export class Policy {
   expectedUs(bytes: number): number {
     const { us, exponent, leastUs } = this.#cost
     return Math.max(leastUs, us * (bytes / this.#cost.bytes) ** exponent)
-  }
-
-  /** Evaluates the statement entrypoint in a thread, under the wall clock. Rejects with policy_fault. */
-  evaluateInThread(input: string): Promise<string> {
-    return this.#thread.evaluate(statementEntrypoint, input)
   }
 
   /** Ends the thread, if there is one; the policy can still be used. */

@@ -10,7 +10,7 @@
  */
 import * as opaWasm from '@open-policy-agent/opa-wasm'
 import { hostBuiltins } from './builtins.ts'
-import { joined, type InputParts } from './input.ts'
+import { joined, restOf, type InputParts } from './input.ts'
 
 /** A compiled module: opaque, may be handed to worker threads. */
 export interface PolicyModule {
@@ -169,7 +169,8 @@ export class Engine {
    * Shared members are parsed once and stay, as the data does: an evaluation reads both and changes
    * neither. The rest is parsed behind them, on a fresh heap.
    */
-  #evaluateParts(entrypoint: number, { shared, rest }: InputParts): string {
+  #evaluateParts(entrypoint: number, parts: InputParts): string {
+    const { shared } = parts
     const { exports } = this.#policy.wasmInstance
     if (this.#heap - this.#policy.dataHeapPtr > keptBytesMax) this.#forget()
     // All first: the fresh heap begins behind the last.
@@ -177,7 +178,7 @@ export class Engine {
       this.#keep(path)
       this.#keep(text)
     }
-    const input = this.#parse(`${rest}}`)
+    const input = this.#parse(`${restOf(parts)}}`)
     for (const { path, text } of shared) {
       const added = exports.opa_value_add_path(input, this.#keep(path), this.#keep(text))
       if (added !== 0) throw new Error(`the input's ${path} was not taken (${added})`)

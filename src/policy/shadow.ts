@@ -152,7 +152,7 @@ export class Shadow {
 
   #compare(facts: StatementFacts, decision: StatementDecision): void {
     // What would need the thread is not judged in the shadow: it may cost the clients nothing.
-    if (this.#policy.expectedUs(2 * facts.statement.astJson.length) > 20_000) {
+    if (this.#policy.expectedUs(2 * facts.statement.tree.length) > 20_000) {
       this.#dropped++
       return
     }

@@ -9,8 +9,9 @@
  */
 import { createRequire } from 'node:module'
 import { Worker } from 'node:worker_threads'
-import { ProxyError } from '../core/core.ts'
+import { ProxyError, yieldingThread } from '../core/core.ts'
 import { builtinTable } from './builtins.ts'
+import type { InputPiece } from './input.ts'
 import type { PolicyModule } from './opa-wasm.ts'
 
 export interface ThreadOptions {
@@ -34,7 +35,7 @@ interface Answer {
 
 interface Job {
   readonly entrypoint: string
-  readonly input: string
+  readonly pieces: readonly InputPiece[]
   readonly repeat: number
   settle(answer: Answer): void
 }
@@ -45,7 +46,7 @@ const spareMsMax = 60_000
 const measuredRunsMax = 20
 
 /** Runs inside the thread. Self-contained: only its source text is used. */
-const threadBody = `
+const threadBody = `${yieldingThread}
 const { parentPort, workerData } = require('node:worker_threads')
 const { createHash, createHmac, timingSafeEqual } = require('node:crypto')
 const opa = require(workerData.library)
@@ -70,9 +71,13 @@ const make = () => {
 }
 let use = null
 let policy = null
+const bytesOf = (piece) => piece instanceof Uint8Array
+  ? piece
+  : Buffer.from(typeof piece === 'string' ? piece : JSON.stringify(piece.json))
+const joined = (pieces) => Uint8Array.from(Buffer.concat(pieces.map(bytesOf)))
 const evaluate = (entrypoint, input) => {
   policy ??= make()
-  return JSON.stringify(policy.evaluate(Uint8Array.from(Buffer.from(input)).buffer, entrypoint))
+  return JSON.stringify(policy.evaluate(input.buffer, entrypoint))
 }
 parentPort.on('message', (message) => {
   if ('use' in message) {
@@ -80,8 +85,9 @@ parentPort.on('message', (message) => {
     policy = null
     return
   }
-  const { entrypoint, input, repeat } = message
+  const { entrypoint, pieces, repeat } = message
   try {
+    const input = joined(pieces)
     const answer = evaluate(entrypoint, input)
     // The fastest run: what else the machine does is not the policy's cost.
     let us = repeat > 1 ? Infinity : 0
@@ -172,8 +178,9 @@ export class EvaluationThread {
   }
 
   /** Evaluates; rejects with policy_fault after the wall clock, a trap, or where too many wait. */
-  async evaluate(entrypoint: string, input: string): Promise<string> {
-    const { answer, error } = await this.#run(entrypoint, input, 1)
+  async evaluate(entrypoint: string, input: string | readonly InputPiece[]): Promise<string> {
+    const pieces = typeof input === 'string' ? [input] : input
+    const { answer, error } = await this.#run(entrypoint, pieces, 1)
     if (answer !== undefined) return answer
     throw new ProxyError(
       'policy_fault',
@@ -186,7 +193,7 @@ export class EvaluationThread {
 
   /** Microseconds of one evaluation, warmed up. Rejects as evaluate() does. */
   async measure(entrypoint: string, input: string): Promise<number> {
-    const { us, error } = await this.#run(entrypoint, input, measuredRunsMax)
+    const { us, error } = await this.#run(entrypoint, [input], measuredRunsMax)
     if (us !== undefined) return us
     throw new ProxyError(
       'policy_fault',
@@ -209,13 +216,13 @@ export class EvaluationThread {
     for (const job of jobs) job.settle({ error: 'the policy was replaced' })
   }
 
-  #run(entrypoint: string, input: string, repeat: number): Promise<Answer> {
+  #run(entrypoint: string, pieces: readonly InputPiece[], repeat: number): Promise<Answer> {
     return new Promise((settle) => {
       if (this.#queue.length >= this.#options.queueCountMax) {
         settle({ error: 'too many evaluations are waiting' })
         return
       }
-      this.#queue.push({ entrypoint, input, repeat, settle })
+      this.#queue.push({ entrypoint, pieces, repeat, settle })
       this.#next()
     })
   }
@@ -232,8 +239,8 @@ export class EvaluationThread {
       this.#replace()
       this.#finish({ error: `no answer within limits.evaluationMsMax (${String(wallMsMax)} ms)` })
     }, wallMsMax)
-    const { entrypoint, input, repeat } = job
-    this.#worker.postMessage({ entrypoint, input, repeat })
+    const { entrypoint, pieces, repeat } = job
+    this.#worker.postMessage({ entrypoint, pieces, repeat })
   }
 
   #start(): Worker {

@@ -9,7 +9,7 @@
 import { randomUUID } from 'node:crypto'
 import { bindingOf, type Bound, type GivenApproval } from '../approval/approval.ts'
 import type { RecordText, TracedHold } from '../core/core.ts'
-import type { Admitted, Refusal, Verdict } from '../gate/gate.ts'
+import { usesNames, type Admitted, type Refusal, type Verdict } from '../gate/gate.ts'
 import { shapeOf } from '../sql/sql.ts'
 import { Review } from './ask-review.ts'
 import { requesterOf, type Hold } from './hold.ts'
@@ -38,9 +38,6 @@ interface Running {
 
 /** Functions whose answer is another in each session: what it set, what it drew. */
 const sessionFunctions: ReadonlySet<string> = new Set(['current_setting', 'currval', 'lastval'])
-
-/** Statements that are meant by a name that only this session knows. */
-const nameUses = ['"ExecuteStmt"', '"FetchStmt"', '"CurrentOfExpr"']
 
 export class Asker {
   readonly #state: State
@@ -226,8 +223,7 @@ export class Asker {
   #isShareable(statements: readonly Admitted[]): boolean {
     return statements.every(
       ({ statement, analysis }) =>
-        !nameUses.some((tag) => statement.astJson.includes(tag)) &&
-        !analysis.sessionEffects.some(({ kind }) => kind === 'execute' || kind === 'fetch') &&
+        !usesNames(statement, analysis) &&
         !analysis.access.settings.some(({ action }) => action === 'show') &&
         !analysis.access.functions.some(
           ({ schema, name }) => schema === 'pg_catalog' && sessionFunctions.has(name),

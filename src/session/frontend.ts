@@ -40,6 +40,7 @@ import { isTextParameter, SlotChange, type Portal, type Prepared } from './regis
 import { bindResult } from './results.ts'
 import type { State, Wait } from './state.ts'
 import { Traced } from './traced.ts'
+import { Waited } from './waited.ts'
 
 /** What became of a frame: it was dealt with, or it must be handled again after the wait. */
 export type Handled = 'done' | 'terminate' | Wait
@@ -60,17 +61,9 @@ const flushFrame = written((to) => encodeFlush(to))
 
 export class Frontend {
   readonly #state: State
-  /** The refusal that a wait ended in, for the frame that waited. */
-  #outcome: Refusal | null = null
+  readonly #waited = new Waited()
   readonly #asker: Asker
   readonly #traced: Traced | null
-  /** What the frame that waited was admitted as under its approval. */
-  #underApproval: Admitted | null = null
-  /** The estimate or a newer catalog was already asked for, for the frame that waited. */
-  #rechecked = false
-  #described = false
-  /** Probes of the frame that waited: one that gave no answer is not repeated for ever. */
-  #probes = 0
 
   constructor(state: State) {
     this.#state = state
@@ -87,7 +80,7 @@ export class Frontend {
   giveUp(wait: Wait['name'], error: unknown): void {
     this.#state.options.onFault(error, wait)
     const message = `what is needed to judge the statement could not be read (${wait})`
-    this.#outcome = this.#state.fault('denied', message, {
+    this.#waited.outcome = this.#state.fault('denied', message, {
       sqlstate: '58000',
       hint: 'Send the statement again; if it stays so, the log of regate says why.',
     })
@@ -99,12 +92,8 @@ export class Frontend {
     const handled = this.#dispatch(type, view)
     if (handled === 'done') {
       this.#traced?.done()
-      this.#outcome = null
       this.#asker.reset()
-      this.#underApproval = null
-      this.#rechecked = false
-      this.#described = false
-      this.#probes = 0
+      this.#waited.reset()
       this.#state.approval = null
       this.#state.estimate = null
     }
@@ -464,14 +453,14 @@ export class Frontend {
     const admitted = judged.verdict.statements[0] ?? null
     if (prepared.admitted !== admitted) {
       // Under one approval each look at the frame judges anew; what the server said of it stays.
-      if (state.approval === null || prepared.admitted !== this.#underApproval) {
+      if (state.approval === null || prepared.admitted !== this.#waited.underApproval) {
         prepared.fields = null
       }
       prepared.admitted = admitted
       prepared.bounds.clear()
       portal.result = null
     }
-    this.#underApproval = state.approval === null ? null : admitted
+    this.#waited.underApproval = state.approval === null ? null : admitted
     prepared.context = judged.verdict.reusable ? state.context('extended').key : ''
     return judged
   }
@@ -484,8 +473,8 @@ export class Frontend {
     if (!needed || portal.prepared.fields !== null) return null
     if (admitted.analysis.writes) {
       // Known before it runs: a write that happened is never reported as failed.
-      if (this.#described) return null
-      this.#described = true
+      if (this.#waited.described) return null
+      this.#waited.described = true
       this.#describeOwn(portal)
       return state.drain()
     }
@@ -522,14 +511,14 @@ export class Frontend {
     view: FrameView,
   ): Handled | null {
     const [admitted] = statements
-    if (admitted === undefined || statements.length > 1 || this.#described) return null
+    if (admitted === undefined || statements.length > 1 || this.#waited.described) return null
     if (this.#state.checked.has(admitted)) return null
     const { analysis } = admitted
     if (!analysis.writes || analysis.outputs === null || analysis.outputs.length === 0) return null
     if (!admitted.verify && admitted.plan.kind === 'open') return null
     if (isUtility(analysis.kind) || this.#state.transaction === 'failed') return null
     if (this.#state.queue.length > 0) return this.#state.drain()
-    this.#described = true
+    this.#waited.described = true
     const request = this.#state.describeText(view.buffer.toString('utf8', textStart, textEnd))
     const until = request.outcome.then((outcome) => {
       if (outcome !== 'done') return
@@ -540,7 +529,7 @@ export class Frontend {
         return
       }
       this.#state.catalogStale = true
-      this.#outcome = contradicted(this.#state, bound.reason)
+      this.#waited.outcome = contradicted(this.#state, bound.reason)
     })
     return { name: 'describe', until }
   }
@@ -624,7 +613,7 @@ export class Frontend {
 
   /** What the wait of this frame ended in, where that was no good. */
   #waitedInVain(text: Buffer): Judged | null {
-    if (this.#outcome !== null) return this.#refused(this.#outcome, text)
+    if (this.#waited.outcome !== null) return this.#refused(this.#waited.outcome, text)
     const { refusal } = this.#asker
     return refusal === null ? null : { kind: 'refused', ...refusal }
   }
@@ -642,8 +631,10 @@ export class Frontend {
     if (refused !== null) return refused
     const wait = this.#readable(text, name)
     if (wait !== null) return wait
-    const verdict = state.options.gate.judgeText(text, state.context(protocol, parameters))
+    const context = state.context(protocol, parameters)
+    const verdict = state.options.gate.judgeText(text, context, this.#waited.pending)
     if (verdict.kind === 'later') {
+      this.#waited.pending = verdict.pending
       return { kind: 'wait', wait: { name: verdict.wait, until: verdict.until } }
     }
     const more = this.#moreFacts(verdict, protocol, portal)
@@ -711,8 +702,8 @@ export class Frontend {
       return state.probe()
     }
     const fresh = state.options.gate.judge.policy.needsFreshCatalog
-    if (facts.unresolved && !this.#rechecked && fresh) {
-      this.#rechecked = true
+    if (facts.unresolved && !this.#waited.rechecked && fresh) {
+      this.#waited.rechecked = true
       const until = state.options.catalog.recheck()
       if (until !== null) return { name: 'catalog', until }
     }
@@ -725,7 +716,7 @@ export class Frontend {
   }
 
   #mayProbe(): boolean {
-    return this.#state.transaction !== 'failed' && this.#probes++ < probeCountMax
+    return this.#state.transaction !== 'failed' && this.#waited.probeCount++ < probeCountMax
   }
 
   /** EXPLAIN of the statement, on record first; its error is the statement's own (contract §4). */
@@ -741,7 +732,7 @@ export class Frontend {
     const until = request.outcome.then((outcome) => {
       if (outcome === 'failed' && request.error !== null) {
         const { sqlstate, message } = request.error
-        this.#outcome = request.refusal ?? state.fault('denied', message, { sqlstate })
+        this.#waited.outcome = request.refusal ?? state.fault('denied', message, { sqlstate })
       } else state.estimate = outcome === 'done' ? estimateOf(request.rows) : unknownEstimate
     })
     return { name: 'estimate', until }

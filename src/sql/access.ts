@@ -218,6 +218,10 @@ export interface ParsedStatement {
   readonly text: string
   /** Raw JSON of the statement's tree, `{"SelectStmt":{…}}`: bytes, to be spliced into the policy's input. */
   readonly astJson: string
+  /** `astJson` as it is kept: a large one stays the bytes that a thread made. */
+  readonly tree: string | Buffer
+  /** Names a prepared statement or a cursor, which other sessions do not share. */
+  readonly usesNames: boolean
   /** The same tree, parsed. Lazily made; shared, never changed. */
   readonly ast: SyntaxNode
   readonly kind: string

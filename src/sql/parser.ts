@@ -17,7 +17,7 @@ import { depthBound } from './parser-scan.ts'
 import { splitTrees, type StatementSlice } from './parser-split.ts'
 import { plpgsqlBody, withoutRowTypes, type PlpgsqlBody } from './plpgsql.ts'
 import { shapeOf } from './shape.ts'
-import { ParseWorkers, type WorkerAnswer } from './worker.ts'
+import { nameUses, ParseWorkers, type WorkerAnswer } from './worker.ts'
 
 /** What became of a query string. */
 export type ParseResult =
@@ -54,30 +54,38 @@ class Statement implements ParsedStatement {
   readonly kind: string
   readonly index: number
   readonly count: number
-  #astJson: string | Buffer
+  readonly tree: string | Buffer
+  #astJson: string | undefined
+  #usesNames: boolean | undefined
   /** The JSON that `ast` comes from where that is another, shorter one. */
   readonly #shortJson: Buffer | null
   #ast: SyntaxNode | undefined
 
   constructor(
     text: string,
-    astJson: string | Buffer,
+    tree: string | Buffer,
     shortJson: Buffer | null,
     kind: string,
     index: number,
     count: number,
+    usesNames: boolean | undefined,
   ) {
     this.text = text
-    this.#astJson = astJson
+    this.#usesNames = usesNames
+    this.tree = tree
     this.#shortJson = shortJson
     this.kind = kind
     this.index = index
     this.count = count
   }
 
+  get usesNames(): boolean {
+    return (this.#usesNames ??= nameUses.some((tag) => this.tree.includes(tag)))
+  }
+
   get astJson(): string {
-    if (typeof this.#astJson !== 'string') this.#astJson = this.#astJson.toString('utf8')
-    return this.#astJson
+    if (typeof this.tree === 'string') return this.tree
+    return (this.#astJson ??= this.tree.toString('utf8'))
   }
 
   /** Of a text parsed in a thread: lists of constants are cut after `constantsKept` items. */
@@ -91,6 +99,8 @@ interface Trees {
   /** Nobody else writes to `json`. */
   readonly owned: boolean
   readonly short: Uint8Array | null
+  /** Whether any statement uses names, where that is known. */
+  readonly names: boolean | undefined
 }
 
 function bufferOf(bytes: Uint8Array): Buffer {
@@ -164,12 +174,11 @@ export class SqlParser {
     return this.#result(text, answer, serverVersion)
   }
 
-  /** Under limits.parseMsMax. Never rejects. @param text copied before this returns. */
+  /** Under limits.parseMsMax. Never rejects. @param text not to be changed before it is settled. */
   async parseInWorker(text: Buffer, serverVersion = newestVersion): Promise<ParseResult> {
     const refused = this.#refusedBySize(text)
     if (refused !== null) return refused
-    const kept = Buffer.from(text)
-    return this.#result(kept, await this.#workers.run('parse', kept), serverVersion)
+    return this.#result(text, await this.#workers.run('parse', text), serverVersion)
   }
 
   /**
@@ -268,6 +277,7 @@ export class SqlParser {
           json: answer.json,
           owned: 'depth' in answer,
           short: 'short' in answer ? answer.short : null,
+          names: 'names' in answer ? answer.names : undefined,
         })
       case 'large':
         return failed(
@@ -310,10 +320,12 @@ export class SqlParser {
       const cut = shortSlices[index]
       const shortJson = short === null || !cut ? null : short.subarray(cut.start, cut.end)
       // A view of the engine's memory ends with the next call; a thread's buffer is ours.
-      const astJson = trees.owned
+      const tree = trees.owned
         ? json.subarray(slice.start, slice.end)
         : json.toString('utf8', slice.start, slice.end)
-      statements.push(new Statement(textOf(text, slice), astJson, shortJson, kind, index, count))
+      statements.push(
+        new Statement(textOf(text, slice), tree, shortJson, kind, index, count, trees.names),
+      )
     }
     return { kind: 'parsed', statements }
   }
@@ -352,11 +364,15 @@ function failed(error: ProxyError): ParseResult {
 
 function textOf(text: Buffer, slice: StatementSlice): string {
   const end = slice.bytes === 0 ? text.length : slice.location + slice.bytes
-  return text.toString('utf8', slice.location, end).replace(trailingSpace, '')
+  return text.toString('utf8', slice.location, trimmedEnd(text, slice.location, end))
 }
 
 /** White space of scan.l only: U+00A0 is a letter to PostgreSQL. */
-const trailingSpace = /[ \t\n\r\f\v]+$/
+function trimmedEnd(text: Buffer, start: number, end: number): number {
+  const isSpace = (byte: number): boolean => byte === 0x20 || (byte >= 0x09 && byte <= 0x0d)
+  while (end > start && isSpace(text[end - 1] ?? 0)) end--
+  return end
+}
 
 function unknownStatement(): ProxyError {
   return new ProxyError('feature_not_supported', 'this kind of statement is not known to regate')

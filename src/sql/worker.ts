@@ -9,6 +9,7 @@
  * replaced. Nothing here rejects: what goes wrong is a value.
  */
 import { Worker } from 'node:worker_threads'
+import { yieldingThread } from '../core/core.ts'
 import { constantsKept, shortenConstants } from './parser-shorten.ts'
 import { bindEngine, engineSource, jsonDepth, type EngineResult } from './libpg-query.ts'
 
@@ -21,6 +22,8 @@ export type WorkerAnswer =
       readonly json: Uint8Array
       readonly depth: number
       readonly short: Uint8Array | null
+      /** One of its statements may use a name of the session's own. */
+      readonly names: boolean
     }
   /** The tree is larger than `treeBytesMax`. */
   | { readonly kind: 'large'; readonly bytes: number }
@@ -52,12 +55,15 @@ interface Thread {
   timer: NodeJS.Timeout | null
 }
 
+/** Tags of what names a prepared statement or a cursor: EXPLAIN and CREATE TABLE AS may hold one. */
+export const nameUses = ['"ExecuteStmt"', '"FetchStmt"', '"CurrentOfExpr"']
+
 const stackMiB = 16
 /** An instance whose memory has grown beyond this is replaced; it begins with 128 MiB. */
 const engineBytesMax = 192 * 1024 * 1024
 
 /** Runs inside the thread; `bind` is `bindEngine`. Self-contained: only its source text is used. */
-const threadBody = `
+const threadBody = `${yieldingThread}
 const { parentPort, workerData } = require('node:worker_threads')
 const factory = require(workerData.gluePath)
 const bind = (${bindEngine.toString()})
@@ -82,8 +88,9 @@ parentPort.on('message', async ({ operation, text }) => {
       const json = answer.json.slice()
       const shorter = shortenConstants(json, ${constantsKept})
       const short = shorter === json ? null : shorter.slice()
+      const names = ${JSON.stringify(nameUses)}.some((tag) => Buffer.from(json.buffer).includes(tag))
       const buffers = short === null ? [json.buffer] : [json.buffer, short.buffer]
-      parentPort.postMessage({ kind: 'json', json, depth, short }, buffers)
+      parentPort.postMessage({ kind: 'json', json, depth, short, names }, buffers)
     } else parentPort.postMessage(answer)
     // Its memory never shrinks.
     if (instance.memoryBytes() > ${engineBytesMax}) engine = make()

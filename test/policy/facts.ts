@@ -33,7 +33,8 @@ export function analysisOf(access: Partial<Access> = {}, kind = 'select'): Analy
 
 export function statementOf(text = 'SELECT 1', kind = 'select'): ParsedStatement {
   const ast = { SelectStmt: { limitOption: 'LIMIT_OPTION_DEFAULT' } }
-  return { text, astJson: JSON.stringify(ast), ast, kind, index: 0, count: 1 }
+  const astJson = JSON.stringify(ast)
+  return { text, astJson, tree: astJson, usesNames: false, ast, kind, index: 0, count: 1 }
 }
 
 export function identityOf(groups: readonly string[], claims = {}): IdentityDocument {

@@ -151,7 +151,7 @@ describe('the decision cache', () => {
 describe('constants: hidden', () => {
   const rule =
     'decision := {"action": "allow", "reason": json.marshal([input.statement.text, input.statement.ast])}'
-  const shape = { key: 'SELECT 0', text: 'SELECT 0', astJson: '{"SelectStmt":{"blank":true}}' }
+  const shape = { key: 'SELECT 0', text: 'SELECT 0', tree: '{"SelectStmt":{"blank":true}}' }
 
   it('shows the blanked text and tree, the same for all statements of a shape', async () => {
     const judge = judgeOf(await policyOf(rule, ['constants: hidden']))

@@ -28,10 +28,17 @@ function partsOf(document: Document): InputParts {
     path: JSON.stringify([name]),
     text: JSON.stringify(document[name]),
   }))
-  const rest = Object.fromEntries(
+  const { statement = { text: '', ast: {} }, ...others } = Object.fromEntries(
     Object.entries(document).filter(([name]) => !names.includes(name)),
   )
-  return { shared, rest: JSON.stringify(rest).slice(0, -1) }
+  const { text, ast, ...about } = statement as { text: string; ast: unknown }
+  const members = (of: object): string => JSON.stringify(of).slice(1, -1)
+  const [before, after] = [members(about), members(others)]
+  return {
+    ...{ shared, text, tree: JSON.stringify(ast) },
+    beforeTree: `${before === '' ? '' : `,${before}`},"ast":`,
+    afterTree: `}${after === '' ? '' : `,${after}`}`,
+  }
 }
 
 /** Numbers that are the same in every run. */

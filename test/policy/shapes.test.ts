@@ -2,8 +2,8 @@
  * A bundle with `constants: hidden` in the gate: statements of one shape share a verdict without being
  * parsed, and nothing else does. The real OPA compiles the policies, the real parser and analysis judge.
  */
-import { cpSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { cpSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
+import { getPriority, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { defaultLimits, systemClock } from '../../src/core/core.ts'
@@ -272,5 +272,76 @@ decision := {"action": "deny", "reason": "asks", "asks": ["time"]} if {
     const text = 'SELECT id FROM t'
     expect([1, 2].map(() => admitted(gate, text).cached)).toEqual([false, true])
     expect(admitted(gate, text, contextOf('other')).cached).toBe(false)
+  })
+})
+
+describe('a text that waits for a thread', () => {
+  /** Longer than what is parsed in place, and as long as its like. */
+  const long = (name: string): Buffer =>
+    Buffer.from(`SELECT ${name} FROM t WHERE id IN (${'7, '.repeat(20_000)}8)`)
+
+  async function waited(gate: Gate, text: Buffer, context: JudgeContext): Promise<Verdict> {
+    let verdict = gate.judgeText(text, context)
+    for (let times = 0; verdict.kind === 'later'; times++) {
+      expect(times).toBeLessThan(3)
+      await verdict.until
+      verdict = gate.judgeText(text, context, verdict.pending)
+    }
+    return verdict
+  }
+
+  it('is judged as itself, whatever is said to have waited', async () => {
+    const gate = await gateOf(
+      false,
+      'keep',
+      [],
+      rule.replaceAll(
+        '"reason": input.statement.text',
+        '"reason": substring(input.statement.text, 0, 14)',
+      ),
+    )
+    const first = gate.judgeText(long('name  '), contextOf())
+    if (first.kind !== 'later') throw new Error(first.kind)
+    await first.until
+    expect(first.pending.parsed?.kind).toBe('parsed')
+    const other = gate.judgeText(long('secret'), contextOf(), first.pending)
+    expect(other.kind).toBe('later')
+    const verdict = await waited(gate, long('secret'), contextOf())
+    expect(verdict.kind).toBe('refused')
+    const allowed = await waited(gate, long('name  '), contextOf())
+    expect(allowed.kind).toBe('admitted')
+  })
+
+  it('is judged for everybody by himself', async () => {
+    const body = `
+decision := {"action": "deny", "reason": "not you"} if { not "agents" in input.identity.groups
+} else := {"action": "allow", "reason": "you"}`
+    const gate = await gateOf(false, 'keep', [], body)
+    const text = long('name')
+    const agent = contextOf('agent')
+    const stranger = { ...contextOf('stranger'), identity: identityOf(['guests']) }
+    const parsed = gate.judgeText(text, agent)
+    if (parsed.kind !== 'later') throw new Error(parsed.kind)
+    await parsed.until
+    const evaluated = gate.judgeText(text, agent, parsed.pending)
+    if (evaluated.kind === 'later') await evaluated.until
+    // The same object of the parse, the answer about another identity beside it.
+    let verdict = gate.judgeText(text, stranger, parsed.pending)
+    while (verdict.kind === 'later') {
+      await verdict.until
+      verdict = gate.judgeText(text, stranger, verdict.pending)
+    }
+    expect(verdict.kind).toBe('refused')
+    expect(gate.judgeText(text, agent, parsed.pending).kind).toBe('admitted')
+  })
+
+  it.runIf(process.platform === 'linux')('leaves the processor to the others', async () => {
+    const text = long('id')
+    const verdict = (await gateOf(false)).judgeText(text, contextOf())
+    if (verdict.kind !== 'later') throw new Error(verdict.kind)
+    await verdict.until
+    const niceness = readdirSync('/proc/self/task').map((thread) => getPriority(Number(thread)))
+    expect(niceness.some((nice) => nice >= getPriority() + 5)).toBe(true)
+    expect(getPriority(process.pid)).toBe(getPriority())
   })
 })
