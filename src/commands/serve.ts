@@ -7,6 +7,7 @@
 import type { Logger } from 'pino'
 import type { ArgumentsCamelCase, Argv } from 'yargs'
 import type { Configuration } from '../config/config.ts'
+import { tuneEngine } from './engine.ts'
 import { CommandFailure } from './failure.ts'
 import type { Runtime } from './runtime.ts'
 
@@ -50,6 +51,7 @@ export const serveCommand = {
   describe: 'The proxy',
   builder,
   handler: async (args: ArgumentsCamelCase<ServeArguments>): Promise<void> => {
+    tuneEngine()
     const configuration = await configurationFrom(args.config)
     // Loaded only now: `--help` of a command should not wait for engines.
     const { startRuntime } = await import('./runtime.ts')

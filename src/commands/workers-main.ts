@@ -26,6 +26,7 @@ import {
 import type { Limits } from '../core/core.ts'
 import { KnownPolicies, Policy } from '../policy/policy.ts'
 import { DataPlane } from './data-plane.ts'
+import { tuneEngine } from './engine.ts'
 import { openLog } from './logger.ts'
 import { Undo } from './undo.ts'
 import { packageVersion } from './version.ts'
@@ -261,6 +262,7 @@ if (cluster.isPrimary) {
 }
 // node:cluster would end the process at once when the primary is gone; sessions shall end first.
 if (cluster.worker !== undefined) cluster.worker.exitedAfterDisconnect = true
+tuneEngine()
 const worker = new WorkerProcess()
 // A terminal sends its signals to the whole group; the primary decides what they mean.
 for (const signal of ['SIGINT', 'SIGHUP', 'SIGUSR2'] as const) process.on(signal, () => undefined)

@@ -85,7 +85,7 @@ export class WorkerPool {
   static async make(options: WorkerPoolOptions): Promise<WorkerPool> {
     const exec = fileURLToPath(new URL('./workers-main.js', import.meta.url))
     cluster.schedulingPolicy = cluster.SCHED_RR
-    cluster.setupPrimary({ exec, args: [], serialization: 'advanced' })
+    cluster.setupPrimary({ exec, args: [], execArgv: workerFlags(), serialization: 'advanced' })
     const pool = new WorkerPool(options, await withPort(options.configuration))
     pool.#watch()
     return pool
@@ -401,4 +401,12 @@ async function withPort(configuration: Configuration): Promise<Configuration> {
     })
   })
   return { ...configuration, listen: { ...listen, port } }
+}
+
+/** Of Node: shorter pauses for garbage (docs/guides/identity.md), unless somebody chose another size. */
+function workerFlags(): string[] {
+  const chosen = [process.env['NODE_OPTIONS'] ?? '', ...process.execArgv].join(' ')
+  return chosen.includes('semi-space')
+    ? process.execArgv
+    : [...process.execArgv, '--max-semi-space-size=4']
 }

@@ -1,5 +1,6 @@
 /** The face of `core`: what every other folder may use. */
 export { assert, assertNever, AssertionError, present } from './assert.ts'
+export { Bag, type Place } from './bag.ts'
 export { systemClock, type Clock } from './clock.ts'
 export { faults, ProxyError, type FaultCode, type FaultDetails } from './errors.ts'
 export { cut, harmlessJson, jsonText, printable, printableLines } from './printable.ts'

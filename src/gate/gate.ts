@@ -40,6 +40,7 @@ import { JudgedTexts, newText, type JudgedText } from './texts.ts'
 import {
   bothNeeds,
   noNeeds,
+  policyFault,
   timed,
   usesNames,
   type Admitted,
@@ -47,6 +48,7 @@ import {
   type PendingText,
   type Refusal,
   type Verdict,
+  type Why,
 } from './verdict.ts'
 
 export {
@@ -494,21 +496,3 @@ export class Gate {
 
 type Refused = Extract<Verdict, { kind: 'refused' }>
 type Later = Extract<Verdict, { kind: 'later' }>
-
-/** The text of a refusal. */
-interface Why {
-  readonly sqlstate: string
-  readonly message: string
-  readonly hint: string | null
-  readonly rule: string
-}
-
-function policyFault(error: unknown): Why {
-  if (!(error instanceof ProxyError)) throw error
-  return {
-    sqlstate: error.sqlstate,
-    message: error.message,
-    hint: error.hint ?? 'Tell the people who own the policy; the statement was not run.',
-    rule: 'regate.policy_fault',
-  }
-}

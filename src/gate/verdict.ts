@@ -1,6 +1,6 @@
 /** The values the gate gives: what was admitted, what was refused and why. Immutable, shareable. */
 import type { MaskPlan } from '../masking/masking.ts'
-import type { RecordText, Tally } from '../core/core.ts'
+import { ProxyError, type RecordText, type Tally } from '../core/core.ts'
 import type { StatementDecision } from '../policy/policy.ts'
 import type { Analysis, ParsedStatement, ParseResult } from '../sql/sql.ts'
 
@@ -119,4 +119,23 @@ export type AdmittedVerdict = Extract<Verdict, { kind: 'admitted' }>
 export function timed(verdict: AdmittedVerdict, durationUs: number): AdmittedVerdict {
   const { statements, cached, reusable, needs } = verdict
   return { kind: 'admitted', statements, cached, durationUs, reusable, needs }
+}
+
+/** The text of a refusal. */
+export interface Why {
+  readonly sqlstate: string
+  readonly message: string
+  readonly hint: string | null
+  readonly rule: string
+}
+
+/** The policy failed, so the statement is refused. Throws what is no fault of the policy. */
+export function policyFault(error: unknown): Why {
+  if (!(error instanceof ProxyError)) throw error
+  return {
+    sqlstate: error.sqlstate,
+    message: error.message,
+    hint: error.hint ?? 'Tell the people who own the policy; the statement was not run.',
+    rule: 'regate.policy_fault',
+  }
 }

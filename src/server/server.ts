@@ -6,7 +6,8 @@
 import { createServer, type AddressInfo, type Server as NetServer, type Socket } from 'node:net'
 import { randomBytes, timingSafeEqual } from 'node:crypto'
 import type { AuditLog } from '../audit/audit.ts'
-import { ProxyError, type Clock, type Limits, type StatementTracer } from '../core/core.ts'
+import { Bag, ProxyError } from '../core/core.ts'
+import type { Clock, Limits, Place, StatementTracer } from '../core/core.ts'
 import { Gate, sessionMembers } from '../gate/gate.ts'
 import type { Authenticator, Identity, RevocationList } from '../identity/identity.ts'
 import { RowBudgets, type ValueDetectors } from '../masking/masking.ts'
@@ -140,8 +141,8 @@ export class Server {
   readonly #receiver = new Receiver()
   readonly #net: NetServer
   readonly #pace: HandshakePace
-  readonly #running = new Map<string, Running>()
-  readonly #connections = new Set<Socket>()
+  readonly #running = new Bag<Running>()
+  readonly #connections = new Bag<Socket>()
   #timer: NodeJS.Timeout | null = null
   readonly rowBudgets = new RowBudgets()
   #draining = false
@@ -210,7 +211,7 @@ export class Server {
   }
 
   sessions(): readonly SessionInfo[] {
-    return [...this.#running.values()].map(({ id, client, pump, role, connection }) => ({
+    return [...this.#running].map(({ id, client, pump, role, connection }) => ({
       id,
       identity: client.identity,
       database: client.startup.database,
@@ -227,7 +228,7 @@ export class Server {
 
   /** Ends a session between two statements, or at once; false when there is none of that id. */
   endSession(id: string, message: string, now = false): boolean {
-    const running = this.#running.get(id)
+    const running = [...this.#running].find((one) => one.id === id)
     if (running === undefined) return false
     if (now) this.#endNow(running, message)
     else {
@@ -245,7 +246,7 @@ export class Server {
         resolve()
       })
     })
-    for (const running of this.#running.values()) running.ending ??= shutdownMessage
+    for (const running of this.#running) running.ending ??= shutdownMessage
     const deadline = setTimeout(() => {
       this.endAll()
     }, this.#options.limits.drainMsMax)
@@ -279,10 +280,9 @@ export class Server {
   endAll(): void {
     this.#draining = true
     this.#net.close()
-    for (const running of this.#running.values()) this.#endNow(running, shutdownMessage)
+    for (const running of this.#running) this.#endNow(running, shutdownMessage)
     for (const socket of this.#connections) {
-      if (![...this.#running.values()].some(({ client }) => client.socket === socket))
-        socket.destroy()
+      if (![...this.#running].some(({ client }) => client.socket === socket)) socket.destroy()
     }
     if (this.#timer !== null) clearInterval(this.#timer)
   }
@@ -295,7 +295,7 @@ export class Server {
   #check(): void {
     const { clock, revocations } = this.#options
     const nowMs = clock.nowMs()
-    for (const running of this.#running.values()) {
+    for (const running of this.#running) {
       running.pump.session.tick()
       const { identity } = running.client
       if (identity.expiresAtMs !== null && identity.expiresAtMs <= nowMs) {
@@ -329,8 +329,8 @@ export class Server {
   async #accept(socket: Socket): Promise<void> {
     this.acceptedCount++
     const { limits, authenticator, tls, tlsRequired, clock, log } = this.#options
-    this.#connections.add(socket)
-    socket.once('close', () => this.#connections.delete(socket))
+    const place = this.#connections.add(socket)
+    socket.once('close', () => this.#connections.delete(place))
     // Not `net.Server.maxConnections`: the primary of a cluster would offer the client round and round.
     const { size } = this.#connections
     const waiting = size - this.#running.size
@@ -370,7 +370,7 @@ export class Server {
 
   /** Cancels what runs in the session with this key; false where it has none. */
   async cancel(processId: number, secret: Buffer): Promise<boolean> {
-    for (const running of this.#running.values()) {
+    for (const running of this.#running) {
       if (running.connection.processId !== processId) continue
       if (!sameSecret(running.secret, secret)) continue
       if (!running.pump.session.cancelRequested()) await running.cancelUpstream()
@@ -514,6 +514,7 @@ export class Server {
       `${members.text},"role":${JSON.stringify(roleName)},"process_id":${connection.processId}`,
     )
     const durable = audit.commit()
+    let place: Place<Running> | null = null
     const pump = new Pump({
       client: client.socket,
       upstream: connection.socket,
@@ -550,14 +551,15 @@ export class Server {
       },
       onEnd: (why, error) => {
         catalog.release()
-        if (this.#running.delete(id)) this.#options.onSession?.({ kind: 'ended', id })
+        if (place !== null && this.#running.delete(place))
+          this.#options.onSession?.({ kind: 'ended', id })
         audit.append('session_ended', `${members.text},"reason":${JSON.stringify(why)}`)
         if (error !== null && !(error instanceof ProxyError))
           log.error({ err: error, session: id }, 'session failed')
       },
     })
     const start = (): void => {
-      this.#running.set(id, {
+      place = this.#running.add({
         ...{ id, client, pump, connection, secret, cancelUpstream },
         ...{ role: roleName, ending: null, stoppedMs: null },
       })

@@ -63,6 +63,8 @@ export class Expected {
   /** Identifies the run in the audit; one per statement, `id`, `id.1`, … */
   decisionId: string | null = null
   sentUs = 0
+  /** Its record is not durable yet. */
+  unsent = false
   /** Its span, where it is traced. */
   span: StatementSpan | null = null
   /** What becomes of the rows of the current statement. */

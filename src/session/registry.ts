@@ -195,7 +195,8 @@ export class Namespace<T> {
   clear(which: (value: T) => boolean): void {
     for (const [name, slot] of this.#slots) {
       if (slot.base !== null && which(slot.base)) slot.base = null
-      if (slot.empty) this.#slots.delete(name)
+      // The unnamed one comes again with the next statement.
+      if (name !== '' && slot.empty) this.#slots.delete(name)
     }
   }
 }

@@ -50,9 +50,9 @@ export function recordSkipped(state: State, head: Expected): void {
 }
 
 /** The connection is over: what had no answer never gets one. */
-export function recordLost(state: State, unsent: ReadonlySet<Expected>): void {
+export function recordLost(state: State): void {
   for (let head = state.queue.shift(); head !== null; head = state.queue.shift()) {
-    if (unsent.has(head)) recordRest(state, head, 0, 'unsent')
+    if (head.unsent) recordRest(state, head, 0, 'unsent')
     else if (head.failed) recordSkipped(state, head)
     else recordRest(state, head, head.index, 'lost')
   }

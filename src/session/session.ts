@@ -17,7 +17,6 @@ import {
   frontendTypes,
 } from '../wire/wire.ts'
 import { Backend } from './backend.ts'
-import type { Expected } from './expected.ts'
 import { Frontend } from './frontend.ts'
 import { recordLost } from './run-records.ts'
 import { reservedPrefix, substituteParse, substituteQuery } from './refusal.ts'
@@ -63,8 +62,6 @@ export class Session {
   #ended = false
   /** What goes upstream waits for the end of the event loop's turn, and what comes later behind it. */
   #joined = false
-  /** Statements whose records are not durable yet. */
-  readonly #unsent = new Set<Expected>()
 
   constructor(options: SessionOptions, output: SessionOutput) {
     this.#state = new State(options)
@@ -153,8 +150,8 @@ export class Session {
     this.#frontend.withdraw('disconnect')
     this.#ended = true
     this.#state.appendRecords()
-    for (const { entry } of this.#state.toUpstream.marks) this.#unsent.add(entry)
-    recordLost(this.#state, this.#unsent)
+    for (const { entry } of this.#state.toUpstream.marks) entry.unsent = true
+    recordLost(this.#state)
   }
 
   #keep(chunk: Buffer): void {
@@ -380,13 +377,13 @@ export class Session {
   #writeWhen(durable: Promise<void>): void {
     const { toUpstream, toClient } = this.#state
     const marked = toUpstream.marks.slice()
-    for (const { entry } of marked) this.#unsent.add(entry)
+    for (const { entry } of marked) entry.unsent = true
     const segments = toUpstream.take()
     const answers = toClient.take()
     const until = durable.then(
       () => {
         if (this.#ended) return
-        for (const { entry } of marked) this.#unsent.delete(entry)
+        for (const { entry } of marked) entry.unsent = false
         this.#output.toUpstream(segments)
         if (answers.length > 0) this.#output.toClient(answers)
       },

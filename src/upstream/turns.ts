@@ -9,11 +9,12 @@
 
 interface Queue {
   running: number
-  readonly waiting: Set<() => void>
+  readonly waiting: (() => void)[]
 }
 
 /** Counts the logins of a process by server. */
 export class LoginTurns {
+  /** As many as are configured. */
   readonly #servers = new Map<string, Queue>()
 
   /**
@@ -26,32 +27,30 @@ export class LoginTurns {
     signal: AbortSignal,
     work: () => Promise<T>,
   ): Promise<T> {
-    const queue = this.#servers.get(server) ?? { running: 0, waiting: new Set() }
+    const queue = this.#servers.get(server) ?? { running: 0, waiting: [] }
     this.#servers.set(server, queue)
     if (queue.running >= countMax) await turn(queue, signal)
     else queue.running++
     try {
       return await work()
     } finally {
-      this.#leave(server, queue)
+      this.#leave(queue)
     }
   }
 
   /** How many wait for their turn at a server. */
   waitingCount(server: string): number {
-    return this.#servers.get(server)?.waiting.size ?? 0
+    return this.#servers.get(server)?.waiting.length ?? 0
   }
 
   /** The turn goes to the next as it is, so that nobody who comes now overtakes it. */
-  #leave(server: string, queue: Queue): void {
-    const [next] = queue.waiting
+  #leave(queue: Queue): void {
+    const next = queue.waiting.shift()
     if (next !== undefined) {
-      queue.waiting.delete(next)
       next()
       return
     }
     queue.running--
-    if (queue.running === 0) this.#servers.delete(server)
   }
 }
 
@@ -62,7 +61,8 @@ function turn(queue: Queue, signal: AbortSignal): Promise<void> {
       resolve()
     }
     const onAbort = (): void => {
-      queue.waiting.delete(onTurn)
+      const at = queue.waiting.indexOf(onTurn)
+      if (at >= 0) queue.waiting.splice(at, 1)
       reject(signal.reason as Error)
     }
     if (signal.aborted) {
@@ -70,6 +70,6 @@ function turn(queue: Queue, signal: AbortSignal): Promise<void> {
       return
     }
     signal.addEventListener('abort', onAbort, { once: true })
-    queue.waiting.add(onTurn)
+    queue.waiting.push(onTurn)
   })
 }

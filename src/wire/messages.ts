@@ -110,7 +110,7 @@ export const messageBytesMax = 0x3fff_ffff
  *
  * @param largeBytesMax limit of the other messages that carry text or data
  */
-export function frontendFrameLimits(largeBytesMax: number): Uint32Array {
+export const frontendFrameLimits = perLimit((largeBytesMax) => {
   const limits = new Uint32Array(256)
   for (const type of Object.values(frontendTypes)) limits[type] = largeBytesMax
   const small = Math.min(smallMessageBytesMax, largeBytesMax)
@@ -120,15 +120,25 @@ export function frontendFrameLimits(largeBytesMax: number): Uint32Array {
   }
   limits[frontendTypes.CopyData] = messageBytesMax
   return limits
-}
+})
 
 /** As `frontendFrameLimits`, for what a server sends: rows and CopyData can be passed in parts. */
-export function backendFrameLimits(largeBytesMax: number): Uint32Array {
+export const backendFrameLimits = perLimit((largeBytesMax) => {
   const limits = new Uint32Array(256)
   for (const type of Object.values(backendTypes)) limits[type] = largeBytesMax
   limits[backendTypes.DataRow] = messageBytesMax
   limits[backendTypes.CopyData] = messageBytesMax
   return limits
+})
+
+/** Made once for each limit, of which a configuration has two; never written to afterwards. */
+function perLimit(make: (bytesMax: number) => Uint32Array): (bytesMax: number) => Uint32Array {
+  const made = new Map<number, Uint32Array>()
+  return (bytesMax) => {
+    const limits = made.get(bytesMax) ?? make(bytesMax)
+    made.set(bytesMax, limits)
+    return limits
+  }
 }
 
 const frontendNames = namesByType(frontendTypes)
