@@ -1,3 +1,4 @@
+/** Settings of V8 for the processes that serve. */
 import { setFlagsFromString } from 'node:v8'
 
 /**
