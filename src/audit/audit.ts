@@ -2,20 +2,12 @@
  * The face of `audit`. An audit log is an observer with a veto on progress: it never changes a
  * message or a decision, but nothing goes upstream before its record is accepted (contract §1.4).
  */
-import type { RecordText } from '../core/core.ts'
 
 /**
- * A record's own members as JSON text without the braces, for example `"session":"s1","rows":3`,
- * whole or in parts that a comma joins; the last part is a plain text. The log adds `id`, `time`,
- * `type`, `prev` and `hash`. Callers bound every value.
+ * A record's own members as JSON text without the braces, for example `"session":"s1","rows":3`. The
+ * log adds `id`, `time`, `type`, `prev` and `hash`. Callers bound every value.
  */
-export type RecordMembers = string | readonly [...RecordText[], string]
-
-/** The members as one text. */
-export function membersText(members: RecordMembers): string {
-  if (typeof members === 'string') return members
-  return members.map((part) => (typeof part === 'string' ? part : part.text)).join(',')
-}
+export type RecordMembers = string
 
 export interface AuditLog {
   /** Takes a record into the current batch. Never blocks, never throws. */

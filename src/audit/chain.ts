@@ -5,7 +5,6 @@
  */
 import { createHash, hash } from 'node:crypto'
 import type { RecordMembers } from './audit.ts'
-import { LineBuffer } from './line-buffer.ts'
 
 /** Where a chain stands. */
 export interface Tail {
@@ -41,14 +40,10 @@ function isoTime(timeMs: number): string {
   return lastTime
 }
 
-const prevName = Buffer.from(',"prev":"')
-const hashName = Buffer.from('","hash":"')
-const lineEnd = Buffer.from('"}\n')
-
 /** Makes lines. Its buffer is used again for every batch. */
 export class ChainWriter {
   readonly #idName: string
-  readonly #lines = new LineBuffer()
+  #buffer = Buffer.allocUnsafeSlow(firstBytes)
 
   constructor(worker: string) {
     this.#idName = `{"id":"${worker}-`
@@ -59,46 +54,29 @@ export class ChainWriter {
     tail: Tail,
     batch: readonly ChainRecord[],
   ): { readonly bytes: Buffer; readonly tail: Tail } {
-    const lines = this.#lines
-    lines.clear()
     let { sequence, hash: prev } = tail
-    /** Where the hash of the record before stands. */
-    let prevStart = -1
+    let lines = ''
     for (const { type, members, timeMs } of batch) {
       sequence++
-      const start = lines.end
       const head = `${this.#idName}${sequence}","time":"${isoTime(timeMs)}","type":"${type}"`
-      if (typeof members === 'string') {
-        lines.text(members === '' ? head : `${head},${members}`)
-      } else {
-        lines.text(head)
-        addMembers(lines, members)
-      }
-      lines.bytes(prevName)
-      if (prevStart < 0) lines.text(prev)
-      else lines.again(prevStart, prevStart + hashLength)
-      // The hash is over all of the line before `,"hash":`, of which a quote is still to come.
-      lines.bytes(hashName)
-      prev = hash('sha256', lines.view(start, lines.end - hashName.length + 1), 'hex')
-      prevStart = lines.end
-      lines.text(prev)
-      lines.bytes(lineEnd)
+      const body = `${head}${members === '' ? '' : `,${members}`},"prev":"${prev}"`
+      prev = hash('sha256', body, 'hex')
+      lines += `${body},"hash":"${prev}"}\n`
     }
-    return { bytes: lines.view(0), tail: { sequence, hash: prev } }
+    return { bytes: this.#encoded(lines), tail: { sequence, hash: prev } }
+  }
+
+  #encoded(lines: string): Buffer {
+    // Three bytes are the most that a UTF-16 unit becomes.
+    const roomBytes = lines.length * 3
+    if (roomBytes > keptBytesMax) return Buffer.from(lines)
+    if (roomBytes > this.#buffer.length) this.#buffer = Buffer.allocUnsafeSlow(2 * roomBytes)
+    return this.#buffer.subarray(0, this.#buffer.write(lines))
   }
 }
 
-const comma = Buffer.from(',')
-
-function addMembers(lines: LineBuffer, parts: Exclude<RecordMembers, string>): void {
-  for (const part of parts) {
-    if (typeof part === 'string') lines.text(`,${part}`)
-    else {
-      lines.bytes(comma)
-      lines.recordText(part)
-    }
-  }
-}
+const firstBytes = 64 * 1024
+const keptBytesMax = 1024 * 1024
 
 /** A record's place in its chain. */
 export interface Link {

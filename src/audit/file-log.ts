@@ -20,7 +20,7 @@ import {
 } from 'node:fs'
 import { join } from 'node:path'
 import { ProxyError, type Clock } from '../core/core.ts'
-import { membersText, type AuditLog, type RecordMembers } from './audit.ts'
+import type { AuditLog, RecordMembers } from './audit.ts'
 import { ChainWriter, genesis, linkOf, type ChainRecord, type Tail } from './chain.ts'
 import { Checkpoints } from './checkpoint.ts'
 import { ChainLock } from './lock.ts'
@@ -266,7 +266,7 @@ export class FileAuditLog implements AuditLog {
     const kept = batch.filter(
       ({ type, members }) =>
         (type !== 'statement_decided' && type !== 'statement_estimated') ||
-        membersText(members).includes('"outcome":{"forwarded":false'),
+        members.includes('"outcome":{"forwarded":false'),
     )
     this.#refusedCount += batch.length - kept.length
     this.#lostCount += Math.max(0, kept.length - keptCountMax)

@@ -4,7 +4,6 @@ export { Bag, type Place } from './bag.ts'
 export { systemClock, type Clock } from './clock.ts'
 export { faults, ProxyError, type FaultCode, type FaultDetails } from './errors.ts'
 export { cut, harmlessJson, jsonText, printable, printableLines } from './printable.ts'
-export { RecordText } from './record-text.ts'
 export { defaultLimits, type Limits } from './limits.ts'
 export {
   bucketStartUs,

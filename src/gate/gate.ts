@@ -6,7 +6,7 @@
  * made: the bytes of the text, the context (identity, session document, catalog) and the policy's
  * revision. Touches no socket, clock or file.
  */
-import { ProxyError, Statistics, type Clock, type Limits, type RecordText } from '../core/core.ts'
+import { ProxyError, Statistics, type Clock, type Limits } from '../core/core.ts'
 import { planMasks, type MaskPlan } from '../masking/masking.ts'
 import {
   EvaluationPending,
@@ -452,7 +452,7 @@ export class Gate {
   }
 
   /** Audit members of a refusal that regate gives by itself; `text` is a view of the query string. */
-  refusalMembers(refusal: Refusal, text: Buffer, rule = 'regate.session'): RecordText {
+  refusalMembers(refusal: Refusal, text: Buffer, rule = 'regate.session'): string {
     const nothing = { statement: null, analysis: null, decision: null, plan: null }
     return statementMembers(
       {

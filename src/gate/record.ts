@@ -4,7 +4,7 @@
  * statement either: not in its text, not in the reason of a refusal.
  */
 import type { RecordMembers } from '../audit/audit.ts'
-import { cut, jsonText, RecordText } from '../core/core.ts'
+import { cut, jsonText } from '../core/core.ts'
 import { maskedColumnsOf, type MaskPlan } from '../masking/masking.ts'
 import type { StatementDecision } from '../policy/policy.ts'
 import {
@@ -45,21 +45,21 @@ export interface Judged {
  * `"statement":{…},"access":{…},"decision":{…` with the last object left open: what does not change
  * between executions. `runMembers` closes it.
  */
-export function statementMembers(judged: Judged, literals: Literals): RecordText {
+export function statementMembers(judged: Judged, literals: Literals): string {
   const { statement, analysis, decision, refused, text } = judged
   const redacted = isRedacted(text, literals)
   const reason = refused?.refusal.message ?? decision?.reason ?? ''
-  return new RecordText(
+  return (
     textMember(text, redacted) +
-      `"fingerprint":${judged.fingerprint === null ? 'null' : `"${judged.fingerprint}"`},` +
-      `"kind":${JSON.stringify(statement?.kind ?? null)},"index":${statement?.index ?? 0},` +
-      `"count":${statement?.count ?? 1},"redacted":${redacted}},` +
-      `"access":${accessJson(analysis, judged.plan)},` +
-      `"decision":{"action":"${refused === null ? actionOf(decision, judged.plan) : 'deny'}",` +
-      `"rule":${jsonText(refused?.rule ?? decision?.rule ?? '')},` +
-      `"reason":${jsonText(cut(redacted ? redactMessage(reason, text) : reason, reasonLengthMax))},` +
-      `"sqlstate":${JSON.stringify(refused?.refusal.sqlstate ?? null)},` +
-      `"revision":${jsonText(judged.revision)}`,
+    `"fingerprint":${judged.fingerprint === null ? 'null' : `"${judged.fingerprint}"`},` +
+    `"kind":${JSON.stringify(statement?.kind ?? null)},"index":${statement?.index ?? 0},` +
+    `"count":${statement?.count ?? 1},"redacted":${redacted}},` +
+    `"access":${accessJson(analysis, judged.plan)},` +
+    `"decision":{"action":"${refused === null ? actionOf(decision, judged.plan) : 'deny'}",` +
+    `"rule":${jsonText(refused?.rule ?? decision?.rule ?? '')},` +
+    `"reason":${jsonText(cut(redacted ? redactMessage(reason, text) : reason, reasonLengthMax))},` +
+    `"sqlstate":${JSON.stringify(refused?.refusal.sqlstate ?? null)},` +
+    `"revision":${jsonText(judged.revision)}`
   )
 }
 
@@ -117,14 +117,14 @@ export function sessionMembers(session: {
     readonly groups: readonly string[]
     readonly method: string
   }
-}): RecordText {
+}): string {
   const { subject, user, groups, method } = session.identity
   const listed = groups.slice(0, listCountMax).map(nameText)
-  return new RecordText(
+  return (
     `"session":${nameText(session.id)},"database":${nameText(session.database)},` +
-      `"client_address":${nameText(session.clientAddress)},` +
-      `"identity":{"subject":${nameText(subject)},"user":${nameText(user)},` +
-      `"groups":[${listed.join(',')}],"method":${nameText(method)}}`,
+    `"client_address":${nameText(session.clientAddress)},` +
+    `"identity":{"subject":${nameText(subject)},"user":${nameText(user)},` +
+    `"groups":[${listed.join(',')}],"method":${nameText(method)}}`
   )
 }
 
@@ -140,8 +140,8 @@ function nameText(name: string): string {
 
 /** The run of a judged statement: everything that changes from one execution to the next. */
 export function runMembers(
-  sessionPart: RecordText,
-  statementPart: RecordText,
+  sessionPart: string,
+  statementPart: string,
   run: {
     readonly decisionId: string
     readonly cached: boolean
@@ -154,13 +154,11 @@ export function runMembers(
 ): RecordMembers {
   const outcome =
     run.refusedWith === null ? 'null' : `{"forwarded":false,"sqlstate":"${run.refusedWith}"}`
-  return [
-    sessionPart,
-    statementPart,
-    `"decision_id":"${run.decisionId}",` +
-      `"cached":${run.cached},"duration_us":${run.durationUs}},` +
-      `"approval":${run.approval ?? 'null'},"outcome":${outcome}`,
-  ]
+  return (
+    `${sessionPart},${statementPart},"decision_id":"${run.decisionId}",` +
+    `"cached":${run.cached},"duration_us":${run.durationUs}},` +
+    `"approval":${run.approval ?? 'null'},"outcome":${outcome}`
+  )
 }
 
 /** How a statement ended. */

@@ -8,7 +8,6 @@
  * (the context's key). The audit's members carry the text that runs, not the one that was judged.
  */
 import { LRUCache } from 'lru-cache'
-import { RecordText } from '../core/core.ts'
 import type { Analysis, ParsedStatement, SyntaxNode } from '../sql/sql.ts'
 import { isRedacted, statementMembers, textMember, type Literals } from './record.ts'
 import type { Admitted, AdmittedVerdict, Verdict } from './verdict.ts'
@@ -126,10 +125,10 @@ export class Shapes {
     if (known === undefined || kept === undefined || admitted === undefined) return
     const { members, statement } = admitted
     const head = textMember(statement.text, false)
-    const open = !isRedacted(statement.text, this.#literals) && members.text.startsWith(head)
+    const open = !isRedacted(statement.text, this.#literals) && members.startsWith(head)
     kept.verdict = verdict
-    kept.membersRest = open ? members.text.slice(head.length) : null
-    known.bytes += members.text.length * 4 + statement.astJson.length * 5 + 512
+    kept.membersRest = open ? members.slice(head.length) : null
+    known.bytes += members.length * 4 + statement.astJson.length * 5 + 512
     this.#known.set(shape, known)
   }
 
@@ -138,7 +137,7 @@ export class Shapes {
     const { analysis, decision, plan, revision, verify, tally } = admitted
     const members =
       membersRest !== null && !isRedacted(statement.text, this.#literals)
-        ? new RecordText(textMember(statement.text, false) + membersRest)
+        ? textMember(statement.text, false) + membersRest
         : statementMembers(
             {
               ...{ text: statement.text, statement, analysis, decision, plan, revision },

@@ -59,7 +59,7 @@ export class JudgedTexts {
       verdicts.set(contextKey, { ...verdict, cached: true })
       known.bytes += contextKey.length * 2
       for (const { analysis, members } of verdict.statements) {
-        known.bytes += analysis.bytes + members.text.length * 2 + 512
+        known.bytes += analysis.bytes + members.length * 2 + 512
       }
     }
     this.#known.set(key, known)

@@ -1,6 +1,6 @@
 /** The values the gate gives: what was admitted, what was refused and why. Immutable, shareable. */
 import type { MaskPlan } from '../masking/masking.ts'
-import { ProxyError, type RecordText, type Tally } from '../core/core.ts'
+import { ProxyError, type Tally } from '../core/core.ts'
 import type { StatementDecision } from '../policy/policy.ts'
 import type { Analysis, ParsedStatement, ParseResult } from '../sql/sql.ts'
 
@@ -30,7 +30,7 @@ export interface Admitted {
   readonly verify: boolean
   readonly revision: string
   /** Audit members that do not change between executions: statement, decision, access. */
-  readonly members: RecordText
+  readonly members: string
   /** Where statements like this are counted. */
   readonly tally: Tally
 }
@@ -95,7 +95,7 @@ export type Verdict =
       readonly refusal: Refusal
       readonly needs: Needs
       /** Audit members of the refusal. */
-      readonly members: RecordText
+      readonly members: string
     }
   /** Must be held until people approved it. */
   | {

@@ -511,7 +511,7 @@ export class Server {
       sendCancel(target, connection.processId, connection.secret)
     audit.append(
       'session_started',
-      `${members.text},"role":${JSON.stringify(roleName)},"process_id":${connection.processId}`,
+      `${members},"role":${JSON.stringify(roleName)},"process_id":${connection.processId}`,
     )
     const durable = audit.commit()
     let place: Place<Running> | null = null
@@ -553,7 +553,7 @@ export class Server {
         catalog.release()
         if (place !== null && this.#running.delete(place))
           this.#options.onSession?.({ kind: 'ended', id })
-        audit.append('session_ended', `${members.text},"reason":${JSON.stringify(why)}`)
+        audit.append('session_ended', `${members},"reason":${JSON.stringify(why)}`)
         if (error !== null && !(error instanceof ProxyError))
           log.error({ err: error, session: id }, 'session failed')
       },

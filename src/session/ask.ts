@@ -8,7 +8,7 @@
  */
 import { randomUUID } from 'node:crypto'
 import { bindingOf, type Bound, type GivenApproval } from '../approval/approval.ts'
-import type { RecordText, TracedHold } from '../core/core.ts'
+import type { TracedHold } from '../core/core.ts'
 import { usesNames, type Admitted, type Refusal, type Verdict } from '../gate/gate.ts'
 import { shapeOf } from '../sql/sql.ts'
 import { Review } from './ask-review.ts'
@@ -49,7 +49,7 @@ export class Asker {
   /** Of the audit record of a refusal: the approval that was asked for. */
   refusedApproval: string | null = null
   /** The refusal that asking ended in, with its audit members. */
-  refusal: { readonly refusal: Refusal; readonly members: RecordText | null } | null = null
+  refusal: { readonly refusal: Refusal; readonly members: string | null } | null = null
 
   constructor(state: State) {
     this.#state = state
@@ -166,7 +166,7 @@ export class Asker {
         shape: (statements.length === 1 ? shapeOf(subject.text)?.text : null) ?? bound.text,
         review: review.facts(bound),
         // Members of a statement end in the open `decision` (runMembers of the gate goes on in it).
-        auditMembers: `${state.options.members.text},${asking.members.text}}`,
+        auditMembers: `${state.options.members},${asking.members}}`,
       },
       (notice) => {
         if (this.#hold !== hold) return

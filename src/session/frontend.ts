@@ -5,7 +5,7 @@
  * Invariants: a text that was not judged is never passed; the bytes judged are the bytes passed;
  * a message that waits is looked at again from the start.
  */
-import { ProxyError, type RecordText } from '../core/core.ts'
+import { ProxyError } from '../core/core.ts'
 import { noNeeds, runMembers, type Admitted, type Refusal, type Verdict } from '../gate/gate.ts'
 import type { SessionEffect } from '../sql/sql.ts'
 import {
@@ -51,7 +51,7 @@ type Judged =
   | {
       readonly kind: 'refused'
       readonly refusal: Refusal
-      readonly members: RecordText | null
+      readonly members: string | null
       /** Refused only as long as the server's estimate is not known. */
       readonly undecided?: boolean
     }
@@ -577,14 +577,14 @@ export class Frontend {
     return handled
   }
 
-  #refuseExecute(entry: Expected, refusal: Refusal, members: RecordText | null): Handled {
+  #refuseExecute(entry: Expected, refusal: Refusal, members: string | null): Handled {
     this.#refuse(entry, refusal, members, substituteParse(refusal, `${reservedPrefix}refused`))
     this.#state.segmentOpen = true
     return 'done'
   }
 
   /** Sends the substitute and remembers whose error the client gets. */
-  #refuse(entry: Expected, refusal: Refusal, members: RecordText | null, substitute: Buffer): void {
+  #refuse(entry: Expected, refusal: Refusal, members: string | null, substitute: Buffer): void {
     const state = this.#state
     entry.refusal = refusal
     if (members !== null) {

@@ -2,7 +2,7 @@
  * What a session is given when it is made, and what it may wait for. Types only.
  */
 import type { AuditLog } from '../audit/audit.ts'
-import type { Clock, Limits, RecordText, StatementTracer } from '../core/core.ts'
+import type { Clock, Limits, StatementTracer } from '../core/core.ts'
 import type { Gate } from '../gate/gate.ts'
 import type { RowBudgets, ValueDetectors } from '../masking/masking.ts'
 import type { IdentityDocument } from '../policy/policy.ts'
@@ -60,7 +60,7 @@ export interface SessionOptions {
   /** ParameterStatus of the upstream's startup. */
   readonly parameters: ReadonlyMap<string, string>
   /** Audit members that every record of this session begins with. */
-  readonly members: RecordText
+  readonly members: string
   /** Ends the statement that runs upstream; resolves when the request's connection has closed. */
   cancelUpstream(): Promise<void>
   readonly newDecisionId: () => string

@@ -10,7 +10,7 @@ import {
   type Reviewer,
   type StoreDriver,
 } from '../../src/approval/approval.ts'
-import { membersText, type AuditLog, type RecordMembers } from '../../src/audit/audit.ts'
+import type { AuditLog, RecordMembers } from '../../src/audit/audit.ts'
 import { defaultLimits, systemClock } from '../../src/core/core.ts'
 
 /** Records in memory, as `[type, members]`. */
@@ -18,7 +18,7 @@ export class MemoryAudit implements AuditLog {
   readonly records: { readonly type: string; readonly members: Record<string, unknown> }[] = []
 
   append(type: string, members: RecordMembers): void {
-    const json = `{${membersText(members)}}`
+    const json = `{${members}}`
     this.records.push({ type, members: JSON.parse(json) as Record<string, unknown> })
   }
 

@@ -4,7 +4,7 @@
  */
 import pg from 'pg'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { membersText, type AuditLog, type RecordMembers } from '../../src/audit/audit.ts'
+import type { AuditLog, RecordMembers } from '../../src/audit/audit.ts'
 import { ProxyError } from '../../src/core/core.ts'
 import { encodeQuery, encodeTerminate, written } from '../../src/wire/wire.ts'
 import { RawClient } from '../identity/support/raw.ts'
@@ -19,7 +19,7 @@ class TestAudit implements AuditLog {
   #pending: string[] = []
 
   append(type: string, members: RecordMembers): void {
-    this.#pending.push(`${type} ${membersText(members)}`)
+    this.#pending.push(`${type} ${members}`)
   }
 
   commit(): void | Promise<void> {
