@@ -40,7 +40,7 @@ function isoTime(timeMs: number): string {
   return lastTime
 }
 
-/** Makes lines. Its buffer is used again for every batch. */
+/** Makes lines. Its buffer is used again for every batch of ordinary size. */
 export class ChainWriter {
   readonly #idName: string
   #buffer = Buffer.allocUnsafeSlow(firstBytes)
@@ -56,14 +56,21 @@ export class ChainWriter {
   ): { readonly bytes: Buffer; readonly tail: Tail } {
     let { sequence, hash: prev } = tail
     let lines = ''
+    const full: Buffer[] = []
     for (const { type, members, timeMs } of batch) {
       sequence++
       const head = `${this.#idName}${sequence}","time":"${isoTime(timeMs)}","type":"${type}"`
       const body = `${head}${members === '' ? '' : `,${members}`},"prev":"${prev}"`
       prev = hash('sha256', body, 'hex')
       lines += `${body},"hash":"${prev}"}\n`
+      if (lines.length > linesLengthMax) {
+        full.push(Buffer.from(lines))
+        lines = ''
+      }
     }
-    return { bytes: this.#encoded(lines), tail: { sequence, hash: prev } }
+    const last = this.#encoded(lines)
+    const bytes = full.length === 0 ? last : Buffer.concat([...full, last])
+    return { bytes, tail: { sequence, hash: prev } }
   }
 
   #encoded(lines: string): Buffer {
@@ -77,6 +84,8 @@ export class ChainWriter {
 
 const firstBytes = 64 * 1024
 const keptBytesMax = 1024 * 1024
+/** A string has an end, and what was kept while the disk was full may be more. */
+const linesLengthMax = 1024 * 1024
 
 /** A record's place in its chain. */
 export interface Link {

@@ -55,6 +55,8 @@ const retainEveryMs = 60_000
 const retryMs = 100
 /** Records kept while they cannot be written: ends of statements and sessions. */
 const keptCountMax = 10_000
+/** And characters of them. */
+const keptLengthMax = 64 * 1024 * 1024
 
 /** Writes are synchronous: one write of some hundred bytes to the page cache costs less than a turn. */
 export class FileAuditLog implements AuditLog {
@@ -208,9 +210,10 @@ export class FileAuditLog implements AuditLog {
       throw this.#failure
     }
     if (this.#failure !== null) batch.push(this.#resumed())
-    const { bytes, tail } = this.#writer.lines(this.#tail, batch)
+    let lines: ReturnType<ChainWriter['lines']>
     try {
-      this.#append(bytes)
+      lines = this.#writer.lines(this.#tail, batch)
+      this.#append(lines.bytes)
     } catch (error) {
       if (this.#failure !== null) batch.pop()
       this.#failed(batch, error)
@@ -218,11 +221,11 @@ export class FileAuditLog implements AuditLog {
     }
     if (this.#failure !== null) this.#options.onNews('audit: records can be written again', null)
     this.#failure = null
-    this.#tail = tail
-    this.#bytes += bytes.length
+    this.#tail = lines.tail
+    this.#bytes += lines.bytes.length
     this.#dirty = true
     this.writtenCount += batch.length
-    this.writtenBytes += bytes.length
+    this.writtenBytes += lines.bytes.length
     if (this.#due()) this.#rotate()
   }
 
@@ -269,8 +272,13 @@ export class FileAuditLog implements AuditLog {
         members.includes('"outcome":{"forwarded":false'),
     )
     this.#refusedCount += batch.length - kept.length
-    this.#lostCount += Math.max(0, kept.length - keptCountMax)
-    this.#pending = [...kept.slice(0, keptCountMax), ...this.#pending]
+    let length = 0
+    const held = kept.filter(({ members }, index) => {
+      length += members.length
+      return index < keptCountMax && length <= keptLengthMax
+    })
+    this.#lostCount += kept.length - held.length
+    this.#pending = [...held, ...this.#pending]
     this.#timer ??= setTimeout(() => {
       this.#timer = null
       this.#flushQuietly()

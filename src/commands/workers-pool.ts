@@ -406,7 +406,7 @@ async function withPort(configuration: Configuration): Promise<Configuration> {
 /** Of Node: shorter pauses for garbage (docs/guides/identity.md), unless somebody chose another size. */
 function workerFlags(): string[] {
   const chosen = [process.env['NODE_OPTIONS'] ?? '', ...process.execArgv].join(' ')
-  return chosen.includes('semi-space')
+  return /semi[-_]space/.test(chosen)
     ? process.execArgv
     : [...process.execArgv, '--max-semi-space-size=4']
 }

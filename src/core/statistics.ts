@@ -124,8 +124,6 @@ export const countNames = [
   'serverErrors',
   'verdictHits',
   'verdictMisses',
-  'decisionHits',
-  'decisionMisses',
 ] as const
 export type CountName = (typeof countNames)[number]
 
@@ -152,9 +150,6 @@ export class Statistics {
   /** Texts whose verdict was known, and those that had to be judged. */
   verdictHits = 0
   verdictMisses = 0
-  /** Judgements that the policy had given before, and those that were evaluated. */
-  decisionHits = 0
-  decisionMisses = 0
 
   /** Where statements like this are counted: looked up when one is judged, not when it runs. */
   tally(kind: string, action: string, rule: string): Tally {
@@ -175,15 +170,6 @@ export class Statistics {
     if (this.#rules.size >= ruleCountMax || rule.length > 200) return 'other'
     this.#rules.add(rule)
     return rule
-  }
-
-  /** A statement was judged: by a decision that was known, or by an evaluation of so long. */
-  judged(cached: boolean, us: number): void {
-    if (cached) this.decisionHits++
-    else {
-      this.decisionMisses++
-      this.evaluation.observe(us)
-    }
   }
 
   /** A statement waited for people. `outcome` is one of few words. */
@@ -218,8 +204,6 @@ export class Statistics {
         serverErrors: this.serverErrors,
         verdictHits: this.verdictHits,
         verdictMisses: this.verdictMisses,
-        decisionHits: this.decisionHits,
-        decisionMisses: this.decisionMisses,
       },
     }
   }

@@ -11,26 +11,24 @@ import { planMasks, type MaskPlan } from '../masking/masking.ts'
 import {
   EvaluationPending,
   fingerprintOf,
-  type ApprovalDocument,
-  type IdentityDocument,
   type Judge,
   type Judgement,
-  type SessionDocument,
   type ShapeFacts,
+  LateAnswers,
   type StatementDecision,
-  type VolatileInputs,
+  type StatementFacts,
 } from '../policy/policy.ts'
 import {
   analyse,
   shapeOf,
   type AnalysisTools,
   type Analysis,
-  type Catalog,
   type ParsedStatement,
   type ParseResult,
   type SessionFacts,
   type SqlParser,
 } from '../sql/sql.ts'
+import type { JudgeContext } from './context.ts'
 import { textToEstimate } from './estimate.ts'
 import { LayeredFacts } from './names.ts'
 import { statementMembers } from './record.ts'
@@ -60,24 +58,9 @@ export {
   type Refusal,
   type Verdict,
 } from './verdict.ts'
+export type { JudgeContext } from './context.ts'
 export { runMembers, sessionMembers, endMembers, type RunEnd } from './record.ts'
 export { pinnedSettings, isUtf8Name } from './settings.ts'
-
-/** Everything besides the text that a judgement can depend on. */
-export interface JudgeContext {
-  /** Stands for all of it: equal keys, equal judgement. The same string object while unchanged. */
-  readonly key: string
-  readonly protocol: 'simple' | 'extended'
-  readonly identity: IdentityDocument
-  readonly session: SessionDocument
-  readonly facts: SessionFacts
-  readonly catalog: Catalog
-  /** Settings that the connect policy locked, lower case. */
-  readonly locked: ReadonlySet<string>
-  readonly approval: ApprovalDocument | null
-  /** What a bundle may declare that changes by itself; asked only where it is declared. */
-  volatile(): VolatileInputs | null
-}
 
 export interface GateOptions {
   readonly parser: SqlParser
@@ -102,7 +85,7 @@ interface Asked {
   readonly key: string
   /** `shapeOf` it; null where it has none, or is too long to look. */
   readonly shape: string | null
-  /** What it was judged before as. */
+  /** What an earlier look at the same bytes left. */
   readonly pending: PendingText | null
 }
 
@@ -196,7 +179,8 @@ export class Gate {
     const parsed = parser.parse(text, serverVersion)
     this.statistics.parse.observe(clock.monotonicUs() - startedUs)
     if (parsed.kind !== 'later') return parsed
-    const pending: PendingText = { text: Buffer.from(text), key, parsed: null }
+    const answers = new LateAnswers()
+    const pending: PendingText = { text: Buffer.from(text), key, parsed: null, answers }
     const until = parser.parseInWorker(pending.text, serverVersion).then((result) => {
       pending.parsed = result
     })
@@ -208,12 +192,13 @@ export class Gate {
     const startedUs = this.#options.clock.monotonicUs()
     if (known.parsed.kind === 'failed') return this.#refuseFault(known.parsed.error, asked.text)
     let judged: Verdict
+    const answers = asked.pending?.answers ?? new LateAnswers()
     try {
-      judged = this.#judgeStatements(known.parsed.statements, context, asked.shape)
+      judged = this.#judgeStatements(known.parsed.statements, context, asked.shape, answers)
     } catch (error) {
       if (!(error instanceof EvaluationPending)) throw error
       const text = asked.pending?.text ?? Buffer.from(asked.text)
-      const pending = { text, key: asked.key, parsed: known.parsed }
+      const pending = { text, key: asked.key, parsed: known.parsed, answers }
       return { kind: 'later', wait: 'evaluation', until: error.until, pending }
     }
     const durationUs = Math.round(this.#options.clock.monotonicUs() - startedUs)
@@ -233,6 +218,7 @@ export class Gate {
     statements: readonly ParsedStatement[],
     context: JudgeContext,
     shape: string | null,
+    answers: LateAnswers,
   ): Verdict {
     const admitted: Admitted[] = []
     let asking: Admitted | null = null
@@ -240,7 +226,8 @@ export class Gate {
     let needs = noNeeds
     const layer = statements.length > 1 ? new LayeredFacts(context.facts) : null
     for (const statement of statements) {
-      const judged = this.#judgeStatement(statement, context, layer, layer === null ? shape : null)
+      const own = layer === null ? shape : null
+      const judged = this.#judgeStatement(statement, context, layer, own, answers)
       needs = bothNeeds(needs, judged.needs)
       if (judged.kind === 'refused') return { ...judged, needs }
       reusable &&= judged.reusable
@@ -265,6 +252,7 @@ export class Gate {
     context: JudgeContext,
     layer: LayeredFacts | null,
     shape: string | null,
+    answers: LateAnswers,
   ):
     | {
         readonly kind: 'admitted'
@@ -288,17 +276,7 @@ export class Gate {
     if (settings !== null) return refuse({ ...settings, rule: 'regate.pinned' }, null)
     let judged: Judgement
     try {
-      judged = judge.statement({
-        statement,
-        protocol: context.protocol,
-        analysis,
-        identity: context.identity,
-        session: context.session,
-        approval: context.approval,
-        volatile: judge.policy.declares.inputs.size === 0 ? null : context.volatile(),
-        shape: this.#shape(statement),
-        fingerprint: like.fingerprint,
-      })
+      judged = judge.statement(this.#facts(statement, like, context), answers)
     } catch (error) {
       if (error instanceof EvaluationPending) throw error
       return refuse(policyFault(error), null)
@@ -307,7 +285,7 @@ export class Gate {
     // Denied as long as the server's estimate is not known: judged again when it is.
     const estimate = judged.wantsEstimate ? textToEstimate(statement, analysis) : null
     const wanted = estimate === null ? needs : { ...needs, estimate }
-    this.statistics.judged(false, judged.durationUs)
+    this.statistics.evaluation.observe(judged.durationUs)
     if (decision.action === 'deny') {
       const { reason: message, rule } = decision
       const hint = decision.hint === '' ? null : decision.hint
@@ -325,6 +303,22 @@ export class Gate {
       admitted,
       reusable: judged.reusable && !judged.wantsEstimate && !usesNames(statement, analysis),
       needs: wanted,
+    }
+  }
+
+  /** What a statement is judged by. */
+  #facts(statement: ParsedStatement, like: Like, context: JudgeContext): StatementFacts {
+    const { policy } = this.#options.judge
+    return {
+      statement,
+      protocol: context.protocol,
+      analysis: like.analysis,
+      identity: context.identity,
+      session: context.session,
+      approval: context.approval,
+      volatile: policy.declares.inputs.size === 0 ? null : context.volatile(),
+      shape: this.#shape(statement),
+      fingerprint: like.fingerprint,
     }
   }
 

@@ -128,7 +128,7 @@ export class Shapes {
     const open = !isRedacted(statement.text, this.#literals) && members.startsWith(head)
     kept.verdict = verdict
     kept.membersRest = open ? members.slice(head.length) : null
-    known.bytes += members.length * 4 + statement.astJson.length * 5 + 512
+    known.bytes += members.length * 4 + statement.tree.length * 5 + 512
     this.#known.set(shape, known)
   }
 

@@ -1,7 +1,7 @@
 /** The values the gate gives: what was admitted, what was refused and why. Immutable, shareable. */
 import type { MaskPlan } from '../masking/masking.ts'
 import { ProxyError, type Tally } from '../core/core.ts'
-import type { StatementDecision } from '../policy/policy.ts'
+import type { LateAnswers, StatementDecision } from '../policy/policy.ts'
 import type { Analysis, ParsedStatement, ParseResult } from '../sql/sql.ts'
 
 /** An ErrorResponse that regate gives in place of the server's (contract §5). */
@@ -76,6 +76,8 @@ export interface PendingText {
   /** Its bytes as a string. */
   readonly key: string
   parsed: ParseResult | null
+  /** About its statements. */
+  readonly answers: LateAnswers
 }
 
 /** The judgement of a query string as a whole. */

@@ -279,7 +279,7 @@ export function besideStatement({ shared, beforeTree, afterTree }: InputParts): 
 /** The document for a thread, which joins the pieces: `{ json }` is a text to be written as JSON. */
 export type InputPiece = string | Uint8Array | { readonly json: string }
 
-/** Cheap however large the statement is: nothing of it is copied. */
+/** Cheap however large the statement is: nothing of it is copied here. */
 export function piecesOf(parts: InputParts): readonly InputPiece[] {
   const { text, beforeTree, tree, afterTree, shared } = parts
   const members = shared.map((member) => `,"${member.name}":${member.text}`)

@@ -44,16 +44,43 @@ export class EvaluationPending extends Error {
   }
 }
 
-/** An answer of the worker thread. */
-interface Late {
-  readonly answer: StatementDecision | ProxyError
-  readonly atUs: number
-}
+/**
+ * Answers of the worker thread about the statements of one text. Whoever waits for them holds them until
+ * the whole text is judged, so none is evaluated twice, and they are gone with who never comes back.
+ */
+export class LateAnswers {
+  #policy: Policy | null = null
+  #known: Map<ParsedStatement, Map<string, StatementDecision | ProxyError>> | null = null
 
-/** Answers about one statement that nobody came back for are forgotten beyond this many. */
-const lateCountMax = 100
-/** And are no answer any more after this long: the time that the policy saw is over. */
-const lateUsMax = 10_000_000
+  /** What was answered under this policy; `key` is everything that it saw beside the statement. */
+  get(
+    policy: Policy,
+    statement: ParsedStatement,
+    key: string,
+  ): StatementDecision | ProxyError | null {
+    if (policy !== this.#policy) return null
+    return this.#known?.get(statement)?.get(key) ?? null
+  }
+
+  set(
+    policy: Policy,
+    statement: ParsedStatement,
+    key: string,
+    answer: StatementDecision | ProxyError,
+  ): void {
+    if (policy !== this.#policy) this.clear()
+    this.#policy = policy
+    this.#known ??= new Map()
+    const answers = this.#known.get(statement) ?? new Map<string, StatementDecision | ProxyError>()
+    answers.set(key, answer)
+    this.#known.set(statement, answers)
+  }
+
+  /** What they were about is over: the time that a policy saw, or what was known. */
+  clear(): void {
+    this.#known = null
+  }
+}
 
 /** Judges statements by the active policy; swap() replaces it between two statements. */
 export class Judge {
@@ -61,12 +88,6 @@ export class Judge {
   readonly #clock: Clock
   readonly #shadow: Shadow | null
   #policy: Policy
-  /**
-   * Answers of the worker thread that wait for their statement to be judged again: kept with the
-   * statement (the object), by everything else that the policy saw. To hash a large one would hold
-   * the other sessions up.
-   */
-  #late = new WeakMap<ParsedStatement, Map<string, Late>>()
 
   constructor(options: JudgeOptions) {
     this.#policy = options.policy
@@ -83,7 +104,6 @@ export class Judge {
   swap(policy: Policy): void {
     if (policy !== this.#policy) this.#policy.close()
     this.#policy = policy
-    this.#late = new WeakMap()
   }
 
   /** Judges a connection; throws policy_fault. */
@@ -94,18 +114,18 @@ export class Judge {
   /**
    * Judges a statement, by further evaluations where the decision asks for what the facts hold. Throws
    * policy_fault, which refuses it, or EvaluationPending, after which the same facts are to be judged
-   * again.
+   * again, with the same `late`.
    */
-  statement(facts: StatementFacts): Judgement {
+  statement(facts: StatementFacts, late = new LateAnswers()): Judgement {
     const policy = this.#policy
     const start = this.#clock.monotonicUs()
     let seen = policy.givenAtOnce
-    let decision = this.#decide(facts, seen)
+    let decision = this.#decide(facts, seen, late)
     for (;;) {
       const more = policy.asked(decision, facts, seen)
       if (more === null) break
       seen = more
-      decision = this.#decide(facts, seen)
+      decision = this.#decide(facts, seen, late)
     }
     const wantsEstimate = policy.wantsEstimate(decision, facts)
     if (!wantsEstimate) this.#shadow?.observe(facts, decision)
@@ -123,50 +143,32 @@ export class Judge {
    * In place where that is cheap; else the worker thread's answer where it has come, and if not,
    * EvaluationPending.
    */
-  #decide(facts: StatementFacts, given: ReadonlySet<VolatileInput>): StatementDecision {
+  #decide(
+    facts: StatementFacts,
+    given: ReadonlySet<VolatileInput>,
+    late: LateAnswers,
+  ): StatementDecision {
     const policy = this.#policy
     const { statement, analysis } = facts
     const roughBytes = 2 * (statement.tree.length + analysis.access.columns.length * 100)
     if (policy.expectedUs(roughBytes) <= this.#limits.inPlaceEvaluationUsMax) {
       return policy.judge(facts, given)
     }
-    const key = this.#lateKey(facts, given)
-    const answers = this.#late.get(statement)
-    const late = answers?.get(key)
-    const nowUs = this.#clock.monotonicUs()
-    if (late !== undefined && nowUs - late.atUs < lateUsMax) {
-      if (late.answer instanceof ProxyError) {
-        answers?.delete(key)
-        throw late.answer
-      }
-      // Kept where the next evaluation needs it again: it is found there until it is too old.
-      if (late.answer.asks.length === 0) answers?.delete(key)
-      return late.answer
-    }
+    // Everything the policy sees but the statement itself, and the time, which moves while it thinks.
+    const lasting = new Set([...given].filter((name) => name !== 'time'))
+    const key = `${given.has('time')}${policy.keyBesideStatement(facts, lasting)}`
+    const answer = late.get(policy, statement, key)
+    if (answer instanceof ProxyError) throw answer
+    if (answer !== null) return answer
     const until = policy.statementInThread(facts, given).then(
-      (answer) => {
-        this.#arrive(policy, statement, key, answer)
+      (decision) => {
+        late.set(policy, statement, key, decision)
       },
       (error: unknown) => {
         if (!(error instanceof ProxyError)) throw error
-        this.#arrive(policy, statement, key, error)
+        late.set(policy, statement, key, error)
       },
     )
     throw new EvaluationPending(until)
-  }
-
-  /** Everything the policy sees but the time, which moves while it thinks. */
-  #lateKey(facts: StatementFacts, given: ReadonlySet<VolatileInput>): string {
-    const lasting = new Set([...given].filter((name) => name !== 'time'))
-    return `${given.has('time')}${this.#policy.keyBesideStatement(facts, lasting)}`
-  }
-
-  /** The answer of a policy that is no longer active is nobody's: it is judged again. */
-  #arrive(policy: Policy, statement: ParsedStatement, key: string, answer: Late['answer']): void {
-    if (policy !== this.#policy) return
-    const answers = this.#late.get(statement) ?? new Map<string, Late>()
-    if (answers.size >= lateCountMax) answers.clear()
-    answers.set(key, { answer, atUs: this.#clock.monotonicUs() })
-    this.#late.set(statement, answers)
   }
 }

@@ -154,6 +154,7 @@ export class Policy {
       memoryBytesMax: options.limits.policyMemoryBytesMax,
       wallMsMax: options.limits.evaluationMsMax,
       queueCountMax: options.limits.evaluationQueueCountMax,
+      queueBytesMax: 4 * options.limits.treeBytesMax,
       spare: options.known.thread,
     })
     this.#engine = this.#instantiate()

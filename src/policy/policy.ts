@@ -24,7 +24,13 @@ export {
   parseDuration,
 } from './decode.ts'
 export { fingerprintOf } from './fingerprint.ts'
-export { EvaluationPending, Judge, type Judgement, type JudgeOptions } from './judge.ts'
+export {
+  EvaluationPending,
+  Judge,
+  LateAnswers,
+  type Judgement,
+  type JudgeOptions,
+} from './judge.ts'
 export { KnownPolicies, type Cost } from './known.ts'
 export {
   connectEntrypoint,

@@ -22,6 +22,8 @@ export interface ThreadOptions {
   readonly wallMsMax: number
   /** Evaluations that may wait for the thread. */
   readonly queueCountMax: number
+  /** And their inputs together; one waits however large it is. */
+  readonly queueBytesMax: number
   /** Where a thread comes from and goes to, if it was not ended. */
   readonly spare?: SpareThread
 }
@@ -165,10 +167,26 @@ function startThread(): Worker {
   })
 }
 
+/** Bytes of one statement, of which a message would take the buffer with all of its text's. */
+function ownPiece(piece: InputPiece): InputPiece {
+  if (!(piece instanceof Uint8Array) || piece.byteLength === piece.buffer.byteLength) return piece
+  return Uint8Array.prototype.slice.call(piece)
+}
+
+function lengthOf(pieces: readonly InputPiece[]): number {
+  return pieces.reduce(
+    (sum, piece) =>
+      sum + (typeof piece === 'object' && 'json' in piece ? piece.json : piece).length,
+    0,
+  )
+}
+
 /** One thread and its queue; started when it is first needed. */
 export class EvaluationThread {
   readonly #options: ThreadOptions
   readonly #queue: Job[] = []
+  /** Characters and bytes of the inputs in it. */
+  #queuedLength = 0
   #worker: Worker | null = null
   #job: Job | null = null
   #timer: NodeJS.Timeout | null = null
@@ -212,16 +230,21 @@ export class EvaluationThread {
       else void worker.terminate()
     }
     const jobs = [...(this.#job === null ? [] : [this.#job]), ...this.#queue.splice(0)]
+    this.#queuedLength = 0
     this.#job = null
     for (const job of jobs) job.settle({ error: 'the policy was replaced' })
   }
 
   #run(entrypoint: string, pieces: readonly InputPiece[], repeat: number): Promise<Answer> {
     return new Promise((settle) => {
-      if (this.#queue.length >= this.#options.queueCountMax) {
+      const { queueCountMax, queueBytesMax } = this.#options
+      const length = lengthOf(pieces)
+      const isFull = this.#queue.length > 0 && this.#queuedLength + length > queueBytesMax
+      if (this.#queue.length >= queueCountMax || isFull) {
         settle({ error: 'too many evaluations are waiting' })
         return
       }
+      this.#queuedLength += length
       this.#queue.push({ entrypoint, pieces, repeat, settle })
       this.#next()
     })
@@ -231,6 +254,7 @@ export class EvaluationThread {
     if (this.#job !== null) return
     const job = this.#queue.shift()
     if (job === undefined) return
+    this.#queuedLength -= lengthOf(job.pieces)
     this.#job = job
     this.#worker ??= this.#start()
     this.#worker.ref()
@@ -239,7 +263,8 @@ export class EvaluationThread {
       this.#replace()
       this.#finish({ error: `no answer within limits.evaluationMsMax (${String(wallMsMax)} ms)` })
     }, wallMsMax)
-    const { entrypoint, pieces, repeat } = job
+    const { entrypoint, repeat } = job
+    const pieces = job.pieces.map(ownPiece)
     this.#worker.postMessage({ entrypoint, pieces, repeat })
   }
 

@@ -21,11 +21,14 @@ const ownBytes = 64 * 1024
 type OnBytes = (chunk: Buffer) => void
 
 /** What `onread` sets on a socket; named by the description of its symbol. */
-interface Internals {
-  readonly handle: { useUserBuffer(buffer: Buffer): void }
+interface Symbols {
   readonly buffer: symbol
   readonly callback: symbol
   readonly next: symbol
+}
+
+interface Internals extends Symbols {
+  readonly handle: { useUserBuffer(buffer: Buffer): void }
 }
 
 /** The receiving side of a process's plain sockets. */
@@ -67,6 +70,17 @@ function internalsOf(socket: Socket): Internals | null {
   if ('encrypted' in socket || !(socket instanceof Socket)) return null
   const { _handle: handle } = socket as unknown as { readonly _handle?: Internals['handle'] | null }
   if (typeof handle?.useUserBuffer !== 'function') return null
+  const found = known !== null && Object.hasOwn(socket, known.buffer) ? known : symbolsOf(socket)
+  if (found === null) return null
+  known = found
+  const { buffer, callback, next } = found
+  return { handle, buffer, callback, next }
+}
+
+/** They are Node's own, the same for all sockets. */
+let known: Symbols | null = null
+
+function symbolsOf(socket: Socket): Symbols | null {
   const symbols = new Map(
     Object.getOwnPropertySymbols(socket).map((symbol) => [symbol.description, symbol]),
   )
@@ -74,5 +88,5 @@ function internalsOf(socket: Socket): Internals | null {
     symbols.get(name),
   )
   if (buffer === undefined || callback === undefined || next === undefined) return null
-  return { handle, buffer, callback, next }
+  return { buffer, callback, next }
 }

@@ -638,7 +638,10 @@ export class Frontend {
       return { kind: 'wait', wait: { name: verdict.wait, until: verdict.until } }
     }
     const more = this.#moreFacts(verdict, protocol, portal)
-    if (more !== null) return { kind: 'wait', wait: more }
+    if (more !== null) {
+      this.#waited.pending?.answers.clear()
+      return { kind: 'wait', wait: more }
+    }
     if (verdict.kind !== 'refused' && state.approval !== null) {
       const moved = this.#asker.moved({ text, portal })
       if (moved !== null) return this.#refused(moved, text)
@@ -648,8 +651,10 @@ export class Frontend {
       const { refusal, members, needs } = verdict
       return { kind: 'refused', refusal, members, undecided: needs.estimate !== null }
     }
-    if (verdict.kind === 'approval') return { kind: 'approval', verdict }
-    return { kind: 'admitted', verdict }
+    if (verdict.kind !== 'approval') return { kind: 'admitted', verdict }
+    // People take their time, and many may be waited for.
+    this.#waited.pending = null
+    return { kind: 'approval', verdict }
   }
 
   /** Null when the text may be judged now. */

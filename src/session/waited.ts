@@ -8,6 +8,7 @@ export class Waited {
   underApproval: Admitted | null = null
   /** The estimate or a newer catalog was already asked for. */
   rechecked = false
+  /** The server was asked for its columns. */
   described = false
   /** What a thread made of its text. */
   pending: PendingText | null = null

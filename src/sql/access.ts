@@ -220,7 +220,10 @@ export interface ParsedStatement {
   readonly astJson: string
   /** `astJson` as it is kept: a large one stays the bytes that a thread made. */
   readonly tree: string | Buffer
-  /** Names a prepared statement or a cursor, which other sessions do not share. */
+  /**
+   * Names a prepared statement or a cursor, which other sessions do not share: it, or where a thread
+   * parsed it any statement of its text.
+   */
   readonly usesNames: boolean
   /** The same tree, parsed. Lazily made; shared, never changed. */
   readonly ast: SyntaxNode

@@ -6,6 +6,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { defaultLimits, ProxyError } from '../../src/core/core.ts'
 import {
   EvaluationPending,
+  LateAnswers,
   Judge,
   Policy,
   type Judgement,
@@ -231,9 +232,10 @@ const columnsOf = (count: number): StatementFacts['analysis']['access']['columns
   }))
 
 async function settle(judge: Judge, facts: StatementFacts): Promise<Judgement> {
+  const late = new LateAnswers()
   for (;;) {
     try {
-      return judge.statement(facts)
+      return judge.statement(facts, late)
     } catch (error) {
       if (!(error instanceof EvaluationPending)) throw error
       await error.until
@@ -280,6 +282,33 @@ describe('policies that take long', () => {
     const inThread = await settle(forced, facts)
     expect(inThread.decision).toEqual(policy.statement(facts))
     policy.close()
+  })
+
+  it('are asked once about each statement of a text, although all are judged again after each', async () => {
+    const policy = await policyOf(bomb)
+    const limits = { ...defaultLimits, inPlaceEvaluationUsMax: 0 }
+    const judge = new Judge({ policy, limits })
+    const text = Array.from({ length: 12 }, () => factsOf(['a'], { columns: columnsOf(2) }))
+    const late = new LateAnswers()
+    let evaluations = 0
+    for (;;) {
+      try {
+        for (const facts of text) judge.statement(facts, late)
+        break
+      } catch (error) {
+        if (!(error instanceof EvaluationPending)) throw error
+        evaluations++
+        await error.until
+      }
+    }
+    expect(evaluations).toBe(12)
+    // Under another policy none of these answers counts.
+    const other = await policyOf(bomb.replace('"allow"', '"deny"'))
+    judge.swap(other)
+    const [first] = text
+    if (first === undefined) throw new Error('no statement')
+    expect(() => judge.statement(first, late)).toThrow(EvaluationPending)
+    other.close()
   })
 })
 

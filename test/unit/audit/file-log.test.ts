@@ -165,3 +165,18 @@ it('begins a segment by size and by time, and takes what is too old away, saying
   expect(retired).toEqual(expect.arrayContaining(full))
   expect((await verifyAudit(directory)).problems).toEqual([])
 })
+
+it('chains a batch that is larger than the buffer of a line, and than that of many', () => {
+  const log = open()
+  for (const letter of ['a', 'é', '漢', '😀']) {
+    for (let n = 0; n < 4; n++)
+      log.append('statement_decided', `"text":"${letter.repeat(300_000)}"`)
+  }
+  void log.commit()
+  log.append('statement_ended', '"n":1')
+  void log.commit()
+  log.close()
+  const records = lines()
+  expect(records.filter((line) => line.includes('"statement_'))).toHaveLength(17)
+  expect(brokenAt(records)).toBeNull()
+})
