@@ -3,7 +3,7 @@
  * in V8 a table that was outgrown points to the one that replaced it, and keeps what was in it. Once
  * one of them has become old, everything that was ever in those behind it survives each scavenge until
  * the next full collection, and with a session goes all that hangs on it (measured in
- * docs/decisions/identity.md). Here what was taken out is not referred to any more.
+ * docs/decisions/performance.md). Here what was taken out is not referred to any more.
  */
 
 /** Where a thing lies in its bag. */

@@ -8,7 +8,7 @@
  * (the context's key). The audit's members carry the text that runs, not the one that was judged.
  */
 import { LRUCache } from 'lru-cache'
-import type { Analysis, ParsedStatement, SyntaxNode } from '../sql/sql.ts'
+import { isSpace, type Analysis, type ParsedStatement, type SyntaxNode } from '../sql/sql.ts'
 import { isRedacted, statementMembers, textMember, type Literals } from './record.ts'
 import type { Admitted, AdmittedVerdict, Verdict } from './verdict.ts'
 
@@ -149,7 +149,6 @@ export class Shapes {
   }
 }
 
-const isSpace = (byte: number): boolean => byte === 0x20 || (byte >= 0x09 && byte <= 0x0d)
 const semicolon = 0x3b
 
 /** Without the semicolons and white space around: what the parser calls the statement's text. */

@@ -281,15 +281,19 @@ export type InputPiece = string | Uint8Array | { readonly json: string }
 
 /** Cheap however large the statement is: nothing of it is copied here. */
 export function piecesOf(parts: InputParts): readonly InputPiece[] {
-  const { text, beforeTree, tree, afterTree, shared } = parts
-  const members = shared.map((member) => `,"${member.name}":${member.text}`)
-  return ['{"statement":{"text":', { json: text }, beforeTree, tree, afterTree, ...members, '}']
+  const { text, beforeTree, tree, afterTree } = parts
+  const members = sharedText(parts)
+  return ['{"statement":{"text":', { json: text }, beforeTree, tree, afterTree, members, '}']
 }
 
 /** The document as one text. */
 export function joined(parts: InputParts): string {
-  const members = parts.shared.map(({ name, text }) => `,"${name}":${text}`)
-  return `${restOf(parts)}${members.join('')}}`
+  return `${restOf(parts)}${sharedText(parts)}}`
+}
+
+/** The shared members, each behind a comma. */
+function sharedText({ shared }: InputParts): string {
+  return shared.map(({ name, text }) => `,"${name}":${text}`).join('')
 }
 
 /** The input of `regate/connect/decision`: judged once per session, so everything is shown. */

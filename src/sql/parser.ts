@@ -368,8 +368,11 @@ function textOf(text: Buffer, slice: StatementSlice): string {
 }
 
 /** White space of scan.l only: U+00A0 is a letter to PostgreSQL. */
+export function isSpace(byte: number): boolean {
+  return byte === 0x20 || (byte >= 0x09 && byte <= 0x0d)
+}
+
 function trimmedEnd(text: Buffer, start: number, end: number): number {
-  const isSpace = (byte: number): boolean => byte === 0x20 || (byte >= 0x09 && byte <= 0x0d)
   while (end > start && isSpace(text[end - 1] ?? 0)) end--
   return end
 }

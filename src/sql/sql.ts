@@ -4,7 +4,7 @@
  */
 export type * from './snapshot.ts'
 export type * from './access.ts'
-export { SqlParser, type ParseResult, type SqlParserOptions } from './parser.ts'
+export { isSpace, SqlParser, type ParseResult, type SqlParserOptions } from './parser.ts'
 export { parserVersion } from './libpg-query.ts'
 export { statementKinds } from './parser-kinds.ts'
 export {
