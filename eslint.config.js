@@ -1,6 +1,28 @@
 // Type-aware linting. Formatting is prettier's business, layers and sizes are test/tidy's.
 import globals from 'globals'
 import tseslint from 'typescript-eslint'
+import { growingClone } from './scripts/growing-clone.js'
+
+const hotFolders = [
+  'audit',
+  'core',
+  'gate',
+  'identity',
+  'masking',
+  'policy',
+  'server',
+  'session',
+  'sql',
+  'upstream',
+  'wire',
+]
+
+const forbidden = [
+  { selector: 'ExportDefaultDeclaration', message: 'No default exports.' },
+  { selector: 'ExportAllDeclaration[exportKind!="type"]', message: 'Name every re-export.' },
+  { selector: 'TSEnumDeclaration', message: 'Use a union of string literals.' },
+  { selector: 'ThrowStatement > Literal', message: 'Throw an Error.' },
+]
 
 export default tseslint.config(
   { ignores: ['dist/', 'coverage/', 'node_modules/', '.cache/', 'src/console/assets/'] },
@@ -35,12 +57,24 @@ export default tseslint.config(
       '@typescript-eslint/require-await': 'off',
       eqeqeq: 'error',
       'no-console': 'error',
+      'no-restricted-syntax': ['error', ...forbidden],
+    },
+  },
+  {
+    // What runs for every login or statement.
+    files: hotFolders.map((folder) => `src/${folder}/**`),
+    plugins: { regate: { rules: { 'growing-clone': growingClone } } },
+    rules: {
+      'regate/growing-clone': 'error',
       'no-restricted-syntax': [
         'error',
-        { selector: 'ExportDefaultDeclaration', message: 'No default exports.' },
-        { selector: 'ExportAllDeclaration[exportKind!="type"]', message: 'Name every re-export.' },
-        { selector: 'TSEnumDeclaration', message: 'Use a union of string literals.' },
-        { selector: 'ThrowStatement > Literal', message: 'Throw an Error.' },
+        ...forbidden,
+        {
+          selector:
+            'AssignmentExpression[left.type=MemberExpression][right.type=/^(Arrow)?FunctionExpression$/]',
+          message:
+            'V8 puts such a closure among the old, where it keeps all it sees: make it a const first.',
+        },
       ],
     },
   },

@@ -159,9 +159,8 @@ class EmbeddedConnection implements StoreConnection {
         connection.#gone(error)
         events.onLost(error)
       })
-      connection.#ready = () => {
-        clearTimeout(timer)
-      }
+      const ready = (): void => clearTimeout(timer)
+      connection.#ready = ready
     })
     connection.#ready()
     // An idle store keeps no process alive that has nothing else to do.

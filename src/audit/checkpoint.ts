@@ -85,12 +85,11 @@ export class Checkpoints {
   }
 
   sign(worker: string, tail: Tail, timeMs: number): void {
-    const said = {
-      ...{ worker, sequence: tail.sequence, hash: tail.hash },
-      time: new Date(timeMs).toISOString(),
-    }
+    const { sequence, hash } = tail
+    const time = new Date(timeMs).toISOString()
+    const said = { worker, sequence, hash, time }
     const signature = sign(null, Buffer.from(payload(said)), this.#key).toString('base64')
-    const line = JSON.stringify({ ...said, signature } satisfies Checkpoint)
+    const line = JSON.stringify({ worker, sequence, hash, time, signature } satisfies Checkpoint)
     const path = join(this.#directory, checkpointName(worker))
     appendFileSync(path, `${line}\n`, { mode: 0o600 })
   }

@@ -95,7 +95,8 @@ export class Shipper {
 
   get status(): ShipperStatus {
     return {
-      ...{ sentCount: this.#sentCount, failureCount: this.#failureCount },
+      sentCount: this.#sentCount,
+      failureCount: this.#failureCount,
       ...{ lostCount: this.#lostCount, failing: this.#failing, lagBytes: this.#lagBytes() },
       lagMs:
         this.#waitingSinceMs === null
@@ -224,10 +225,11 @@ export class Shipper {
     await new Promise<void>((resolve) => {
       const timer = setTimeout(resolve, ms)
       timer.unref()
-      this.#wake = () => {
+      const wake = (): void => {
         clearTimeout(timer)
         resolve()
       }
+      this.#wake = wake
     })
   }
 

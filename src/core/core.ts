@@ -4,6 +4,7 @@ export { Bag, type Place } from './bag.ts'
 export { systemClock, type Clock } from './clock.ts'
 export { faults, ProxyError, type FaultCode, type FaultDetails } from './errors.ts'
 export { cut, harmlessJson, jsonText, printable, printableLines } from './printable.ts'
+export { Interrupt } from './interrupt.ts'
 export { defaultLimits, type Limits } from './limits.ts'
 export {
   bucketStartUs,
@@ -21,6 +22,7 @@ export {
   type StatisticsSnapshot,
   type Tally,
 } from './statistics.ts'
+export { fewRandomBytes } from './random.ts'
 export { yieldingThread } from './threads.ts'
 export type {
   StatementSpan,

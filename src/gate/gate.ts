@@ -273,7 +273,7 @@ export class Gate {
     const refuse = (why: Why, decision: StatementDecision | null): Refused =>
       this.#refuse(statement, analysis, decision, why, context, needs)
     const settings = checkSettings(analysis, context.locked)
-    if (settings !== null) return refuse({ ...settings, rule: 'regate.pinned' }, null)
+    if (settings !== null) return refuse({ rule: 'regate.pinned', ...settings }, null)
     let judged: Judgement
     try {
       judged = judge.statement(this.#facts(statement, like, context), answers)
@@ -440,17 +440,19 @@ export class Gate {
 
   #refuseFault(error: ProxyError, text: Buffer): Verdict {
     const tally = this.statistics.tally('unparsed', 'deny', 'regate.parse')
-    const refusal = { ...this.refuseFault(error), tally }
+    const refusal = { tally, ...this.refuseFault(error) }
     const members = this.refusalMembers(refusal, text, 'regate.parse')
     return { kind: 'refused', refusal, members, needs: noNeeds }
   }
 
   /** Audit members of a refusal that regate gives by itself; `text` is a view of the query string. */
   refusalMembers(refusal: Refusal, text: Buffer, rule = 'regate.session'): string {
-    const nothing = { statement: null, analysis: null, decision: null, plan: null }
+    const found = { statement: null, analysis: null, decision: null, plan: null, fingerprint: null }
     return statementMembers(
       {
-        ...{ ...nothing, text: text.toString('utf8'), revision: this.revision, fingerprint: null },
+        text: text.toString('utf8'),
+        ...found,
+        revision: this.revision,
         refused: { refusal, rule },
       },
       this.#options.literals,
@@ -478,7 +480,8 @@ export class Gate {
     }
     const members = statementMembers(
       {
-        ...{ text: statement.text, statement, analysis, decision, plan: null },
+        text: statement.text,
+        ...{ statement, analysis, decision, plan: null },
         ...{ revision: this.revision, fingerprint: fingerprintOf({ statement }) },
         refused: { refusal, rule: why.rule },
       },

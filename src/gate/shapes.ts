@@ -140,7 +140,8 @@ export class Shapes {
         ? textMember(statement.text, false) + membersRest
         : statementMembers(
             {
-              ...{ text: statement.text, statement, analysis, decision, plan, revision },
+              text: statement.text,
+              ...{ statement, analysis, decision, plan, revision },
               ...{ fingerprint: like.fingerprint, refused: null },
             },
             this.#literals,

@@ -9,7 +9,7 @@
 import { createHash, createHmac, pbkdf2, randomBytes, timingSafeEqual } from 'node:crypto'
 import { promisify } from 'node:util'
 import { saslprep } from '@mongodb-js/saslprep'
-import { ProxyError } from '../core/core.ts'
+import { fewRandomBytes, ProxyError } from '../core/core.ts'
 
 export const scramMechanism = 'SCRAM-SHA-256'
 export const scramPlusMechanism = 'SCRAM-SHA-256-PLUS'
@@ -160,7 +160,7 @@ export class ScramServer {
     this.#clientFirstBare = bare
     const { salt, iterations } = this.#options.verifier
     this.#nonce =
-      clientNonce + (this.#options.serverNonce ?? randomBytes(nonceBytes).toString('base64'))
+      clientNonce + (this.#options.serverNonce ?? fewRandomBytes(nonceBytes).toString('base64'))
     this.#serverFirst = `r=${this.#nonce},s=${salt.toString('base64')},i=${iterations}`
     return Buffer.from(this.#serverFirst)
   }
@@ -239,7 +239,7 @@ export class ScramClient {
 
   constructor(options: ScramClientOptions) {
     this.#options = options
-    this.#nonce = options.clientNonce ?? randomBytes(nonceBytes).toString('base64')
+    this.#nonce = options.clientNonce ?? fewRandomBytes(nonceBytes).toString('base64')
     const binds = options.mechanism === scramPlusMechanism
     this.#gs2Header = binds ? 'p=tls-server-end-point,,' : options.couldBind ? 'y,,' : 'n,,'
   }

@@ -76,7 +76,7 @@ export function parseUsers(text: string, path: string): ReadonlyMap<string, Loca
       )
       continue
     }
-    users.set(name, { ...parsed.data, name, verifier })
+    users.set(name, { name, ...parsed.data, verifier })
   }
   if (faults.length > 0) throw new UsersError(faults.join('\n'))
   return users

@@ -27,7 +27,7 @@ export interface ReadBundleOptions {
 }
 
 const fault = (message: string, hint?: string, cause?: unknown) =>
-  new ProxyError('policy_fault', message, { ...(hint === undefined ? {} : { hint }), cause })
+  new ProxyError('policy_fault', message, { cause, ...(hint === undefined ? {} : { hint }) })
 
 /** Reads a `.tar.gz` (or plain tar); throws policy_fault. */
 export async function readBundle(

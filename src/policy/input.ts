@@ -135,12 +135,12 @@ function accessText(access: Access): string {
   const text = JSON.stringify({
     ...access,
     relations: access.relations.map((relation) => ({
-      ...relation,
       id: dottedRelation(relation.schema, relation.name),
+      ...relation,
     })),
     columns: access.columns.map((column) => ({
-      ...column,
       id: dottedColumn(column.schema, column.relation, column.name),
+      ...column,
     })),
   })
   accessTexts.set(access, text)

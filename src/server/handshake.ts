@@ -23,7 +23,7 @@ import {
   encodeErrorResponse,
   encodeNegotiateProtocolVersion,
   FrameReader,
-  frontendTypes,
+  passwordFrameLimits,
   StartupReader,
   written,
   type StartupMessage,
@@ -48,7 +48,10 @@ export interface HandshakeOptions {
 /** Authenticated; the next message to the client is AuthenticationOk, or an ErrorResponse. */
 export interface AcceptedClient {
   readonly kind: 'accepted'
-  /** The plain or the TLS socket; reads when somebody listens to `data`; swallows `error`. */
+  /**
+   * The plain or the TLS socket; reads when somebody listens to `data`; swallows `error`. Corked where a
+   * last message of the authentication waits in it for the next one: uncork() or end() sends both.
+   */
   readonly socket: Socket
   readonly startup: Startup
   readonly identity: Identity
@@ -256,10 +259,11 @@ class Handshake {
       certificate: this.#certificate,
       endPoint: this.#endPoint,
     })
-    // Only PasswordMessage may come; everything else is refused by its type byte.
-    const types = new Uint32Array(256)
-    types[frontendTypes.PasswordMessage] = limits.authenticationBytesMax
-    const reader = new FrameReader({ frameBytesMax: limits.authenticationBytesMax, limits: types })
+    const { authenticationBytesMax } = limits
+    const reader = new FrameReader({
+      frameBytesMax: authenticationBytesMax,
+      limits: passwordFrameLimits(authenticationBytesMax),
+    })
     let chunk = rest
     reader.push(rest)
     let beganMs = this.#options.clock.nowMs()
@@ -277,6 +281,8 @@ class Handshake {
     if (step.kind === 'refused') return this.#refuse(step, beganMs)
     const { message } = step
     if (message !== null) {
+      // Waits for what comes behind it, as in the server (sendAuthRequest in auth.c): one packet less.
+      this.#socket.cork()
       this.#socket.write(written((writer) => encodeAuthentication(writer, message)))
     }
     this.#bytes.release()
@@ -329,13 +335,13 @@ class Handshake {
     if (error instanceof ClientLeft || this.#timedOut) {
       this.#socket.destroy()
       const reason = this.#timedOut ? 'the handshake took too long' : (error as Error).message
-      return { ...facts, error: null, reason }
+      return { error: null, reason, ...facts }
     }
     const fault = faultOf(error)
     const reason = error instanceof Refused ? error.reason : fault.message
     if (this.#silent) this.#socket.destroy()
     else this.#tell(fault)
-    return { ...facts, error: fault, reason }
+    return { error: fault, reason, ...facts }
   }
 
   #tell(fault: ProxyError): void {

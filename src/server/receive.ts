@@ -48,13 +48,15 @@ export class Receiver {
     const shared = this.#shared
     let much = false
     const fields = socket as unknown as Record<symbol, unknown>
-    fields[internals.callback] = (count: number, buffer: Buffer): boolean => {
+    const onRead = (count: number, buffer: Buffer): boolean => {
       much = count >= muchBytes
       const view = buffer.subarray(0, count)
       onBytes(buffer === shared ? Buffer.from(view) : view)
       return true
     }
-    fields[internals.next] = (): Buffer => (much ? Buffer.allocUnsafeSlow(ownBytes) : shared)
+    const nextBuffer = (): Buffer => (much ? Buffer.allocUnsafeSlow(ownBytes) : shared)
+    fields[internals.callback] = onRead
+    fields[internals.next] = nextBuffer
     fields[internals.buffer] = shared
     internals.handle.useUserBuffer(shared)
     for (;;) {

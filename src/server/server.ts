@@ -4,9 +4,9 @@
  * their token ends, when they are revoked, and when it drains.
  */
 import { createServer, type AddressInfo, type Server as NetServer, type Socket } from 'node:net'
-import { randomBytes, timingSafeEqual } from 'node:crypto'
+import { timingSafeEqual } from 'node:crypto'
 import type { AuditLog } from '../audit/audit.ts'
-import { Bag, ProxyError } from '../core/core.ts'
+import { Bag, fewRandomBytes, Interrupt, ProxyError } from '../core/core.ts'
 import type { Clock, Limits, Place, StatementTracer } from '../core/core.ts'
 import { Gate, sessionMembers } from '../gate/gate.ts'
 import type { Authenticator, Identity, RevocationList } from '../identity/identity.ts'
@@ -147,7 +147,7 @@ export class Server {
   readonly rowBudgets = new RowBudgets()
   #draining = false
   #decisions = 0
-  readonly #idPrefix = randomBytes(5).toString('hex')
+  readonly #idPrefix = fewRandomBytes(5).toString('hex')
   acceptedCount = 0
   refusedCount = 0
 
@@ -155,8 +155,8 @@ export class Server {
     this.#options = options
     const { parser, judge, limits, clock, literals } = options
     this.gate = new Gate({
-      ...{ parser, judge, limits, clock, literals },
       watchesResults: (options.detectors ?? null) !== null,
+      ...{ parser, judge, limits, clock, literals },
       newDecisionId: () => this.#newDecisionId(),
       onFault: (error, text) => {
         options.log.error(
@@ -166,7 +166,9 @@ export class Server {
       },
     })
     this.#turnEnd = new TurnEnd({
-      ...{ audit: options.audit, clock, durations: this.gate.statistics.audit },
+      audit: options.audit,
+      clock,
+      durations: this.gate.statistics.audit,
       schedule: setImmediate,
     })
     this.#pace = new HandshakePace(options.limits.handshakeStepsPerTurnMax, setImmediate)
@@ -405,16 +407,20 @@ export class Server {
         provenSubject(client.identity),
       )
       const { limits } = this.#options
-      const gone = new AbortController()
+      const gone = new Interrupt()
       const onGone = (): void => {
-        gone.abort()
+        gone.raise(new DOMException('the client closed the connection', 'AbortError'))
       }
       client.socket.once('close', onGone)
       const catalog = entry.catalog(client.startup.database)
       catalog.catch(() => undefined)
       opened = catalog
       connection = await connectUpstream({
-        ...{ target, role, parameters, limits, signal: gone.signal },
+        target,
+        role,
+        parameters,
+        limits,
+        interrupt: gone,
         protocolMinor: client.startup.protocolMinor,
         allowUnsupported: entry.allowUnsupported,
       })
@@ -462,11 +468,11 @@ export class Server {
     }
     const decision = this.#options.judge.connect({
       identity: identityDocument(identity),
-      startup: {
-        ...Object.fromEntries(startup.parameters),
-        user: startup.user,
-        database: startup.database,
-      },
+      startup: Object.fromEntries([
+        ...startup.parameters,
+        ['user', startup.user],
+        ['database', startup.database],
+      ]),
       clientAddress: client.address,
       nowMs: this.#options.clock.nowMs(),
     })
@@ -499,11 +505,12 @@ export class Server {
   ): void {
     const { audit, limits, clock, maskKey, holds, log } = this.#options
     const { detectors = null, recorded = null, tracer = null } = this.#options
-    const id = `${this.#idPrefix}${randomBytes(6).toString('hex')}`
-    const secret = randomBytes(client.startup.protocolMinor >= 2 ? 32 : 4)
+    const id = `${this.#idPrefix}${fewRandomBytes(6).toString('hex')}`
+    const secret = fewRandomBytes(client.startup.protocolMinor >= 2 ? 32 : 4)
     const clientAddress = client.address ?? ''
     const members = sessionMembers({
-      ...{ id, clientAddress },
+      id,
+      clientAddress,
       database: client.startup.database,
       identity: client.identity,
     })
@@ -523,20 +530,10 @@ export class Server {
       pending: client.pending,
       upstreamPending: connection.pending,
       session: {
-        ...{
-          id,
-          gate: this.gate,
-          audit,
-          turnEnd: this.#turnEnd,
-          limits,
-          clock,
-          catalog,
-          holds,
-          maskKey,
-          ...{ rowBudgets: this.rowBudgets, detectors, recorded, tracer },
-          members,
-          clientAddress,
-        },
+        id,
+        ...{ gate: this.gate, turnEnd: this.#turnEnd, rowBudgets: this.rowBudgets },
+        ...{ audit, limits, clock, catalog, holds, maskKey, detectors, recorded, tracer },
+        ...{ members, clientAddress },
         identity: identityDocument(client.identity),
         database: client.startup.database,
         role: roleName,
@@ -560,14 +557,18 @@ export class Server {
     })
     const start = (): void => {
       place = this.#running.add({
-        ...{ id, client, pump, connection, secret, cancelUpstream },
+        id,
+        ...{ client, pump, connection, secret, cancelUpstream },
         ...{ role: roleName, ending: null, stoppedMs: null },
       })
       this.#options.onSession?.({
-        ...{ kind: 'started', id, database: client.startup.database },
+        kind: 'started',
+        ...{ id, database: client.startup.database },
         ...{ processId: connection.processId, secret: connection.secret },
       })
       client.socket.write(greeting(connection, secret))
+      // SASLFinal goes with it, as the server sends it.
+      client.socket.uncork()
       pump.start()
     }
     if (durable === undefined) start()

@@ -58,11 +58,11 @@ export class ClientTls {
     this.#endPoint = material.endPoint
     this.#content = content
     this.#server = tls.createServer({
-      ...material.options,
       requestCert: files.clientCa !== null,
       // A missing certificate is no error here; one that does not verify is, below.
       rejectUnauthorized: false,
       ALPNProtocols: ['postgresql'],
+      ...material.options,
     })
     this.#server.on('secureConnection', (socket) => {
       ignoreErrors(socket)

@@ -105,7 +105,7 @@ export class Holds implements HoldPort {
           return withdrawnOutcome(withdrawn)
         }
         if (withdrawn !== null) await port.withdraw(ask.holdId, withdrawn)
-        else onNotice(event.kind === 'held' ? heldNotice(event, request) : { ...event, hint: '' })
+        else onNotice(event.kind === 'held' ? heldNotice(event, request) : { hint: '', ...event })
       }
     }
     const failed = (error: unknown): HoldOutcome => ({
@@ -154,7 +154,8 @@ function askOf(request: HoldRequest, options: HoldsOptions): ApprovalAsk {
   // A little earlier than the server, so that the client gets an answer and keeps its connection.
   const waitMs = idleMsMax === null ? wishedMs : Math.min(wishedMs, idleMsMax * 0.8)
   return {
-    ...{ holdId: randomUUID(), binding: bindingOf(bound), shareable: bound.only === '' },
+    holdId: randomUUID(),
+    ...{ binding: bindingOf(bound), shareable: bound.only === '' },
     ...{ identity: bound.identity, database: bound.database, role: bound.role },
     ...{ sessionId: request.sessionId, clientAddress: request.clientAddress },
     ...{ revision: bound.revision, text: bound.text, kind: asking.analysis.kind },

@@ -64,15 +64,14 @@ export class Session {
   #joined = false
 
   constructor(options: SessionOptions, output: SessionOutput) {
-    this.#state = new State(options)
+    this.#state = new State(options, () => {
+      this.#flush()
+    })
     this.#output = output
     this.#frontend = new Frontend(this.#state)
     this.#backend = new Backend(this.#state, () => {
       this.#stop()
     })
-    this.#state.sendNow = () => {
-      this.#flush()
-    }
     const { frameBytesMax, heldFrameBytesMax } = options.limits
     this.#clientFrames = new FrameReader({
       frameBytesMax,

@@ -39,6 +39,8 @@ export type Transaction = 'idle' | 'transaction' | 'failed'
 
 export class State {
   readonly options: SessionOptions
+  /** Writes what is queued, outside a turn. */
+  readonly sendNow: () => void
   readonly queue = new ExpectedQueue()
   readonly statements: Namespace<Prepared>
   readonly portals: Namespace<Portal>
@@ -85,8 +87,9 @@ export class State {
   #contextCatalog: Catalog | null = null
   #contextRevision = ''
 
-  constructor(options: SessionOptions) {
+  constructor(options: SessionOptions, sendNow: () => void) {
     this.options = options
+    this.sendNow = sendNow
     this.statements = new Namespace(options.limits.preparedCountMax)
     this.portals = new Namespace(options.limits.portalCountMax)
     this.facts = new Facts({
@@ -391,9 +394,6 @@ export class State {
       })
     return { name: 'overlay', until }
   }
-
-  /** Writes what is queued, outside a turn. Set by Session. */
-  sendNow: () => void = () => undefined
 
   /** A Describe of our own before an Execute whose rows nobody asked about. */
   describePortal(portal: Portal): void {

@@ -63,7 +63,8 @@ export class Traced {
     const parsed = this.#takeParsed(entry)
     if (parsed !== null) this.#arrivedUs = parsed.arrivedUs
     const facts = {
-      ...{ decisionId: entry.decisionId ?? '', statementCount: entry.statements.length },
+      decisionId: entry.decisionId ?? '',
+      statementCount: entry.statements.length,
       ...{ action: first.tally.action, rule: first.tally.rule, kind: first.tally.kind },
       ...{ cached: verdict.cached && parsed === null, held },
       judgedUs: verdict.durationUs + (parsed?.judgedUs ?? 0),
@@ -74,7 +75,8 @@ export class Traced {
   refused(entry: Expected, refusal: Refusal, held: TracedHold | null): void {
     const { kind, rule } = refusal.tally ?? { kind: 'unparsed', rule: 'regate' }
     const facts = {
-      ...{ decisionId: refusal.decisionId, action: 'deny', kind, rule, held },
+      decisionId: refusal.decisionId,
+      ...{ action: 'deny', kind, rule, held },
       ...{ statementCount: 1, cached: false, judgedUs: 0 },
     }
     this.#tracer.refused(this.#statements(facts, textOf(entry, this.#view)), refusal.sqlstate)
@@ -95,7 +97,7 @@ export class Traced {
     const { id, database, clock } = this.#options
     const decidedUs = clock.monotonicUs()
     const arrivedUs = this.#arrivedUs ?? decidedUs
-    return { ...facts, text, session: id, database, arrivedUs, decidedUs }
+    return { text, session: id, database, arrivedUs, decidedUs, ...facts }
   }
 }
 

@@ -242,7 +242,8 @@ function domainBody(row: TypeRow, context: Context): Body {
   const field = { name: 'value', value: plain(row.base) }
   const scope = new Scope(null, [
     {
-      ...{ name: '', relation: null, system: null, fields: [field], rowType: 0, open: false },
+      name: '',
+      ...{ relation: null, system: null, fields: [field], rowType: 0, open: false },
       ...{ relationVisible: false, columnsVisible: true },
     },
   ])

@@ -149,14 +149,14 @@ export class FunctionIndex {
   #ofBuiltin(schema: string, builtin: BuiltinFunction): CatalogFunction {
     const oidOf = (name: string): Oid => this.#types.oidOf(name)
     return {
-      ...builtin,
       schema,
       language: 'internal',
       securityDefiner: false,
+      row: null,
+      ...builtin,
       argumentTypes: builtin.argumentTypes.map(oidOf),
       returnType: oidOf(builtin.returnType),
       outputs: builtin.outputs.map(({ name, type }) => ({ name, type: oidOf(type) })),
-      row: null,
     }
   }
 
@@ -224,7 +224,7 @@ export class FunctionIndex {
 
   #ofOperator(row: OperatorRow): CatalogOperator {
     const called = this.byOid(row.function)
-    return { ...row, class: called?.class ?? 'opaque', outputForm: null, row }
+    return { class: called?.class ?? 'opaque', outputForm: null, row, ...row }
   }
 
   #builtinOperatorsNamed(name: string): readonly CatalogOperator[] {

@@ -24,8 +24,8 @@ export function builtinTypes(): ReadonlyMap<Oid, TypeRow> {
     const type = builtinType(name)
     if (type === null || type.oid === 0) continue
     rows.set(type.oid, {
-      ...noTypeFields,
       oid: type.oid,
+      ...noTypeFields,
       schema: 'pg_catalog',
       name,
       kind: type.kind,
@@ -44,8 +44,8 @@ export function builtinTypes(): ReadonlyMap<Oid, TypeRow> {
 export function rowTypeOf(relation: RelationRow, oid: Oid): TypeRow {
   const isRow = oid === relation.rowType
   return {
-    ...noTypeFields,
     oid,
+    ...noTypeFields,
     schema: relation.schema,
     name: isRow ? relation.name : `_${relation.name}`,
     kind: isRow ? 'composite' : 'base',

@@ -225,7 +225,8 @@ export class Catalog {
     if (this.#snapshot === null) {
       const { format, database, serverVersion, schemas, ...others } = this.#rest
       this.#snapshot = {
-        ...{ format, database, serverVersion, schemas },
+        format,
+        ...{ database, serverVersion, schemas },
         relations: this.#layers.relations.sorted(),
         types: this.#layers.types.sorted(),
         functions: this.#layers.functions.sorted(),

@@ -59,7 +59,7 @@ function candidates(
   for (const operator of context.catalog.operators(schema, name, context.path)) {
     if ((operator.left === 0) !== (args.length === 1)) continue
     const argumentTypes = args.length === 1 ? [operator.right] : [operator.left, operator.right]
-    all.push({ ...operator, argumentTypes })
+    all.push({ argumentTypes, ...operator })
   }
   return remember(context.names.operators, key, selectOperators(all, types, context.names.types))
 }

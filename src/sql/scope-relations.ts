@@ -79,16 +79,16 @@ export function relationsItem(
   const [only] = relations
   const base = { name, relationVisible: true, columnsVisible: true }
   if (only === undefined) {
-    return { ...base, relation: null, system: null, fields: [], rowType: 0, open: true }
+    return { relation: null, system: null, fields: [], rowType: 0, open: true, ...base }
   }
   if (relations.length === 1) {
     return {
-      ...base,
       relation: alias === undefined ? only : null,
       system: only,
       fields: fieldsOf(only, context),
       rowType: only.rowType,
       open: false,
+      ...base,
     }
   }
   const merged = new Map<string, Field>()
@@ -100,7 +100,7 @@ export function relationsItem(
     }
   }
   const fields = [...merged.values()]
-  return { ...base, relation: null, system: null, fields, rowType: 0, open: true }
+  return { relation: null, system: null, fields, rowType: 0, open: true, ...base }
 }
 
 /** Records the action on the relations, and on the children that it reaches. */

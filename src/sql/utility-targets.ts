@@ -33,7 +33,7 @@ export function actOn(
 export function nameAsRelation(names: readonly string[]): RangeVar {
   const variable: RangeVar = { relname: names.at(-1) ?? '', relpersistence: 'p', inh: true }
   const schema = names.at(-2)
-  return schema === undefined ? variable : { ...variable, schemaname: schema }
+  return schema === undefined ? variable : { schemaname: schema, ...variable }
 }
 
 export function namesOfObject(node: Node | undefined): string[] {

@@ -157,7 +157,7 @@ export class ParseWorkers {
   #spawn(): Thread {
     const worker = new Worker(threadBody, {
       eval: true,
-      workerData: { ...engineSource(), treeBytesMax: this.#options.treeBytesMax },
+      workerData: { treeBytesMax: this.#options.treeBytesMax, ...engineSource() },
       execArgv: [],
       env: {},
       resourceLimits: { stackSizeMb: stackMiB },

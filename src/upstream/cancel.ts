@@ -3,6 +3,7 @@
  * (https://www.postgresql.org/docs/18/protocol-flow.html#PROTOCOL-FLOW-CANCELING-REQUESTS).
  */
 import type net from 'node:net'
+import { Interrupt } from '../core/core.ts'
 import { encodeCancelRequest, written } from '../wire/wire.ts'
 import { openStream, type TlsAttempt } from './tls.ts'
 import type { UpstreamTarget } from './target.ts'
@@ -19,15 +20,20 @@ export async function sendCancel(
   processId: number,
   secret: Buffer,
 ): Promise<void> {
-  const signal = AbortSignal.timeout(cancelMsMax)
-  const { socket } = await openStream(target, tlsOf(target), signal)
-  const onAbort = (): void => void socket.destroy()
-  signal.addEventListener('abort', onAbort, { once: true })
+  const interrupt = new Interrupt()
+  const timer = setTimeout(() => {
+    interrupt.raise(new DOMException('the server did not answer in time', 'TimeoutError'))
+  }, cancelMsMax)
   try {
-    await exchange(socket, processId, secret)
+    const { socket } = await openStream(target, tlsOf(target), interrupt)
+    interrupt.on(() => void socket.destroy())
+    try {
+      await exchange(socket, processId, secret)
+    } finally {
+      socket.destroy()
+    }
   } finally {
-    signal.removeEventListener('abort', onAbort)
-    socket.destroy()
+    clearTimeout(timer)
   }
 }
 

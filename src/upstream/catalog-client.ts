@@ -40,12 +40,12 @@ export async function connectCatalog(
   options: Omit<UpstreamOptions, 'parameters' | 'protocolMinor'>,
 ): Promise<CatalogConnection> {
   const connection = await connectUpstream({
-    ...options,
     parameters: new Map([
       ['application_name', 'regate catalog'],
       ['statement_timeout', '60000'],
     ]),
     protocolMinor: 0,
+    ...options,
   })
   const bytes = new SocketBytes(connection.socket)
   const { frameBytesMax } = options.limits

@@ -329,9 +329,9 @@ const relationKinds: Readonly<Record<string, RelationKind>> = {
 function decodeRelation(row: Json): RelationRow {
   const { owner, reads, extension, columns, kind, ...rest } = row
   return {
-    ...(rest as unknown as RelationRow),
     kind: relationKinds[String(kind)] ?? 'table',
     columns: (columns as unknown[][]).map(decodeColumn),
+    ...(rest as unknown as Omit<RelationRow, 'kind' | 'columns'>),
     ...(owner === null ? {} : { owner: owner as number }),
     ...(reads === null ? {} : { reads: reads as number[] }),
     ...(extension === null ? {} : { extension: extension as string }),

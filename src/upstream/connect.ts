@@ -6,7 +6,7 @@
  * credentials does not reach the client; the pinned settings are set by us and confirmed by the
  * server before anything is forwarded.
  */
-import { assert, ProxyError } from '../core/core.ts'
+import { assert, Interrupt, ProxyError } from '../core/core.ts'
 import { ScramKeyCache } from '../identity/identity.ts'
 import {
   backendFrameLimits,
@@ -62,40 +62,41 @@ const turns = new LoginTurns()
  * of it, the wait for a turn included (`upstreamLoginCountMax`).
  */
 export async function connectUpstream(options: UpstreamOptions): Promise<UpstreamConnection> {
-  const { target, limits } = options
-  // By hand, because AbortSignal.any and .timeout cost a tenth of a millisecond a login.
-  const ending = new AbortController()
+  const { target, limits, interrupt } = options
+  const ending = new Interrupt()
   const timer = setTimeout(() => {
-    ending.abort(new DOMException('the server did not answer in time', 'TimeoutError'))
+    ending.raise(new DOMException('the server did not answer in time', 'TimeoutError'))
   }, limits.upstreamConnectMsMax)
-  const onGone = (): void => ending.abort(options.signal?.reason)
-  options.signal?.addEventListener('abort', onGone, { once: true })
+  const onGone = (): void => {
+    if (interrupt !== undefined) ending.raise(interrupt.reason)
+  }
+  interrupt?.on(onGone)
   try {
-    if (options.signal?.aborted === true) onGone()
+    if (interrupt?.raised === true) onGone()
     const server = `${target.host}:${target.port}`
-    return await turns.run(server, limits.upstreamLoginCountMax, ending.signal, () =>
-      login(options, ending.signal),
+    return await turns.run(server, limits.upstreamLoginCountMax, ending, () =>
+      login(options, ending),
     )
   } catch (error) {
     throw error instanceof ProxyError ? error : unreachable(target, error)
   } finally {
     clearTimeout(timer)
-    options.signal?.removeEventListener('abort', onGone)
+    interrupt?.off(onGone)
   }
 }
 
-async function login(options: UpstreamOptions, signal: AbortSignal): Promise<UpstreamConnection> {
+async function login(options: UpstreamOptions, interrupt: Interrupt): Promise<UpstreamConnection> {
   const [first, second] = attemptsOf(options.target)
   try {
-    return await attempt(options, first, signal)
+    return await attempt(options, first, interrupt)
   } catch (error) {
     if (isRefusedPassword(error) && options.role.secret !== null) {
       // The secret may have been rotated since it was read: once more with a fresh one.
       options.role.secret.invalidate()
-      return attempt(options, first, signal)
+      return attempt(options, first, interrupt)
     }
     if (second === undefined || !isRefusedByHba(error)) throw error
-    return attempt(options, second, signal)
+    return attempt(options, second, interrupt)
   }
 }
 
@@ -118,14 +119,14 @@ function attemptsOf(target: UpstreamTarget): readonly [TlsAttempt, TlsAttempt?] 
 async function attempt(
   options: UpstreamOptions,
   tlsAttempt: TlsAttempt,
-  signal: AbortSignal,
+  interrupt: Interrupt,
 ): Promise<UpstreamConnection> {
-  const stream = await openStream(options.target, tlsAttempt, signal)
-  const onAbort = (): void => void stream.socket.destroy(signal.reason as Error)
-  signal.addEventListener('abort', onAbort, { once: true })
+  const stream = await openStream(options.target, tlsAttempt, interrupt)
+  const onRaised = (): void => void stream.socket.destroy(interrupt.reason)
+  interrupt.on(onRaised)
   const bytes = new SocketBytes(stream.socket)
   try {
-    if (signal.aborted) throw unreachable(options.target, signal.reason)
+    if (interrupt.raised) throw unreachable(options.target, interrupt.reason)
     const connection = await new Login(options, stream, bytes).run()
     bytes.release()
     return connection
@@ -133,7 +134,7 @@ async function attempt(
     stream.socket.destroy()
     throw error
   } finally {
-    signal.removeEventListener('abort', onAbort)
+    interrupt.off(onRaised)
   }
 }
 
@@ -169,20 +170,21 @@ class Login {
       const chunk = await readOrFail(this.#bytes, this.#options.target)
       this.#reader.push(chunk)
       while (this.#reader.next() === 'frame') {
-        if (await this.#frame()) return this.#finish(chunk)
+        if (this.#reader.type === backendTypes.Authentication) await this.#authenticate()
+        else if (this.#frame()) return this.#finish(chunk)
       }
     }
   }
 
-  /** true at ReadyForQuery. */
-  async #frame(): Promise<boolean> {
+  async #authenticate(): Promise<void> {
+    const answer = await this.#authentication.answer(decodeAuthentication(this.#reader))
+    if (answer !== null) this.#stream.socket.write(answer)
+  }
+
+  /** What needs no waiting: fifteen settings come with every login. true at ReadyForQuery. */
+  #frame(): boolean {
     const reader = this.#reader
     switch (reader.type) {
-      case backendTypes.Authentication: {
-        const answer = await this.#authentication.answer(decodeAuthentication(reader))
-        if (answer !== null) this.#stream.socket.write(answer)
-        return false
-      }
       case backendTypes.ErrorResponse:
         throw rejected(decodeErrorOrNotice(reader), this.#authentication.finished)
       case backendTypes.NoticeResponse:

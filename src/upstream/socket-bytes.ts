@@ -34,18 +34,22 @@ export class SocketBytes {
   }
 
   /** The next bytes, or null when the peer has closed. Throws what the socket failed with. */
-  async read(): Promise<Buffer | null> {
-    for (;;) {
-      const chunk = this.socket.read() as Buffer | null
-      if (chunk !== null) return chunk
-      if (this.#error !== null) throw this.#error
-      if (this.#ended || this.socket.destroyed || this.socket.readableEnded) return null
-      assert(this.#wake === null, 'two reads of one socket at once')
-      await new Promise<void>((resolve) => {
-        this.#wake = resolve
-      })
-      this.#wake = null
-    }
+  read(): Promise<Buffer | null> {
+    assert(this.#wake === null, 'two reads of one socket at once')
+    return new Promise((resolve, reject) => {
+      const look = (): void => {
+        const chunk = this.socket.read() as Buffer | null
+        if (chunk !== null) resolve(chunk)
+        else if (this.#error !== null) reject(this.#error)
+        else if (this.#ended || this.socket.destroyed || this.socket.readableEnded) resolve(null)
+        else {
+          this.#wake = look
+          return
+        }
+        this.#wake = null
+      }
+      look()
+    })
   }
 
   /** Bytes that have arrived and were not read. */

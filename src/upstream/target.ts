@@ -4,7 +4,7 @@
  */
 import type net from 'node:net'
 import type tls from 'node:tls'
-import type { Limits } from '../core/core.ts'
+import type { Interrupt, Limits } from '../core/core.ts'
 
 /** libpq's `sslmode`: https://www.postgresql.org/docs/18/libpq-ssl.html#LIBPQ-SSL-PROTECTION */
 export type UpstreamTlsMode =
@@ -53,7 +53,8 @@ export interface UpstreamOptions {
   readonly limits: Limits
   /** true: versions outside 14 to 18 are accepted. */
   readonly allowUnsupported?: boolean
-  readonly signal?: AbortSignal
+  /** Ends the attempt; its reason becomes the error's cause. */
+  readonly interrupt?: Interrupt
 }
 
 /** An authenticated connection that is idle after its first ReadyForQuery. The caller owns it. */

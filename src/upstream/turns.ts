@@ -7,6 +7,8 @@
  * turn is given back exactly once, whatever happened in it.
  */
 
+import type { Interrupt } from '../core/core.ts'
+
 interface Queue {
   running: number
   readonly waiting: (() => void)[]
@@ -18,18 +20,18 @@ export class LoginTurns {
   readonly #servers = new Map<string, Queue>()
 
   /**
-   * Runs `work` when fewer than `countMax` others of the same server run. Rejects with the signal's
-   * reason where it is aborted before the turn comes.
+   * Runs `work` when fewer than `countMax` others of the same server run. Rejects with the
+   * interrupt's reason where it is raised before the turn comes.
    */
   async run<T>(
     server: string,
     countMax: number,
-    signal: AbortSignal,
+    interrupt: Interrupt,
     work: () => Promise<T>,
   ): Promise<T> {
     const queue = this.#servers.get(server) ?? { running: 0, waiting: [] }
     this.#servers.set(server, queue)
-    if (queue.running >= countMax) await turn(queue, signal)
+    if (queue.running >= countMax) await turn(queue, interrupt)
     else queue.running++
     try {
       return await work()
@@ -54,22 +56,22 @@ export class LoginTurns {
   }
 }
 
-function turn(queue: Queue, signal: AbortSignal): Promise<void> {
+function turn(queue: Queue, interrupt: Interrupt): Promise<void> {
   return new Promise((resolve, reject) => {
     const onTurn = (): void => {
-      signal.removeEventListener('abort', onAbort)
+      interrupt.off(onRaised)
       resolve()
     }
-    const onAbort = (): void => {
+    const onRaised = (): void => {
       const at = queue.waiting.indexOf(onTurn)
       if (at >= 0) queue.waiting.splice(at, 1)
-      reject(signal.reason as Error)
+      reject(interrupt.reason)
     }
-    if (signal.aborted) {
-      onAbort()
+    if (interrupt.raised) {
+      onRaised()
       return
     }
-    signal.addEventListener('abort', onAbort, { once: true })
+    interrupt.on(onRaised)
     queue.waiting.push(onTurn)
   })
 }

@@ -122,6 +122,13 @@ export const frontendFrameLimits = perLimit((largeBytesMax) => {
   return limits
 })
 
+/** Before a client is authenticated: its PasswordMessage (also SASL's answers), and nothing else. */
+export const passwordFrameLimits = perLimit((bytesMax) => {
+  const limits = new Uint32Array(256)
+  limits[frontendTypes.PasswordMessage] = bytesMax
+  return limits
+})
+
 /** As `frontendFrameLimits`, for what a server sends: rows and CopyData can be passed in parts. */
 export const backendFrameLimits = perLimit((largeBytesMax) => {
   const limits = new Uint32Array(256)

@@ -93,6 +93,7 @@ export {
   backendMessageName,
   backendTypes,
   frontendFrameLimits,
+  passwordFrameLimits,
   frontendMessageName,
   frontendTypes,
   messageBytesMax,

@@ -4,7 +4,7 @@ import net from 'node:net'
 import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { defaultLimits, ProxyError, systemClock } from '../../src/core/core.ts'
+import { defaultLimits, Interrupt, ProxyError, systemClock } from '../../src/core/core.ts'
 import {
   commandSecret,
   connectUpstream,
@@ -496,18 +496,18 @@ describe('a server that is down, slow or hostile', () => {
 
   it('leaves no connection behind when the client gives up', async () => {
     const fake = await hostile((socket) => void socket.resume())
-    const abort = new AbortController()
+    const interrupt = new Interrupt()
     const attempt = connect(
       'app',
       null,
       {},
       {
         target: target({}, { host: '127.0.0.1', port: fake.port }),
-        signal: abort.signal,
+        interrupt,
       },
     )
     await new Promise((resolve) => setTimeout(resolve, 100))
-    abort.abort()
+    interrupt.raise(new Error('left'))
     await fault(attempt)
     await new Promise((resolve) => setTimeout(resolve, 100))
     expect(fake.sockets.every((socket) => socket.readableEnded || socket.destroyed)).toBe(true)

@@ -162,6 +162,7 @@ async function join(client: AcceptedClient, options: RelayOptions, limits: Limit
         encodeReadyForQuery(writer, 'idle')
       }),
     )
+    socket.uncork()
     if (client.pending.length > 0) upstream.socket.write(client.pending)
     socket.pipe(upstream.socket)
     upstream.socket.pipe(socket)

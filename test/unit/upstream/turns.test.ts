@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest'
+import { Interrupt } from '../../../src/core/core.ts'
 import { LoginTurns } from '../../../src/upstream/turns.ts'
 
 /** A piece of work that ends when it is told to. */
@@ -20,7 +21,7 @@ function job(): { readonly work: () => Promise<string>; readonly end: () => void
 }
 
 const settled = (): Promise<void> => new Promise((resolve) => setImmediate(resolve))
-const never = new AbortController().signal
+const never = new Interrupt()
 
 describe('turns at a server', () => {
   it('go to whoever came first, never to more than the limit', async () => {
@@ -54,10 +55,10 @@ describe('turns at a server', () => {
     const turns = new LoginTurns()
     const first = job()
     const running = turns.run('db', 1, never, first.work)
-    const gone = new AbortController()
-    const waiting = turns.run('db', 1, gone.signal, job().work)
+    const gone = new Interrupt()
+    const waiting = turns.run('db', 1, gone, job().work)
     const failing = turns.run('db', 1, never, () => Promise.reject(new Error('refused')))
-    gone.abort(new Error('the client left'))
+    gone.raise(new Error('the client left'))
     await expect(waiting).rejects.toThrow('the client left')
     first.end()
     await running
@@ -72,9 +73,9 @@ describe('turns at a server', () => {
     const first = job()
     const running = turns.run('db', 1, never, first.work)
     const late = job()
-    await expect(
-      turns.run('db', 1, AbortSignal.abort(new Error('left')), late.work),
-    ).rejects.toThrow('left')
+    const left = new Interrupt()
+    left.raise(new Error('left'))
+    await expect(turns.run('db', 1, left, late.work)).rejects.toThrow('left')
     first.end()
     await running
     expect(late.began).toBe(false)
