@@ -10,7 +10,8 @@ export const growingClone = {
     type: 'problem',
     schema: [],
     messages: {
-      grows: 'This clone gets new members ({{names}}): name them in front of the spread.',
+      grows:
+        'This clone gets new members ({{names}}): name them in front of the spread, where nothing that it brings is of that name.',
     },
   },
   create(context) {
@@ -37,8 +38,9 @@ export const growingClone = {
     }
 
     function propertyNames(expression) {
-      const properties = services.getTypeAtLocation(expression).getProperties()
-      return properties.map(({ name }) => name)
+      const type = services.getTypeAtLocation(expression)
+      const arms = type.isUnion() ? type.types : [type]
+      return arms.flatMap((arm) => arm.getProperties().map(({ name }) => name))
     }
   },
 }

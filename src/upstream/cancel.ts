@@ -39,6 +39,8 @@ export async function sendCancel(
 
 function exchange(socket: net.Socket, processId: number, secret: Buffer): Promise<void> {
   return new Promise((resolve) => {
+    // One that is closed already has nothing more to say.
+    if (socket.destroyed) resolve()
     socket.once('close', () => resolve())
     socket.once('end', () => resolve())
     socket.once('error', () => resolve())
