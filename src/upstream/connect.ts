@@ -6,7 +6,6 @@
  * credentials does not reach the client; the pinned settings are set by us and confirmed by the
  * server before anything is forwarded.
  */
-import { availableParallelism } from 'node:os'
 import { assert, Interrupt, ProxyError } from '../core/core.ts'
 import { ScramKeyCache } from '../identity/identity.ts'
 import {
@@ -26,7 +25,6 @@ import { UpstreamAuthentication } from './authenticate.ts'
 import { SocketBytes } from './socket-bytes.ts'
 import {
   isLocal,
-  isNear,
   openStream,
   readOrFail,
   unreachable,
@@ -60,13 +58,6 @@ const keys = new ScramKeyCache()
 const turns = new LoginTurns()
 
 /**
- * A server on this machine has its cores in common with regate and what runs through it: half of them
- * are for logins. A login there is over in some milliseconds; one that is not holds up nobody.
- */
-const nearTurns = new LoginTurns(20)
-const nearCountMax = Math.max(1, Math.floor(availableParallelism() / 2))
-
-/**
  * Connects, or throws a ProxyError that may be shown to the client. `upstreamConnectMsMax` is for all
  * of it, the wait for a turn included (`upstreamLoginCountMax`).
  */
@@ -83,9 +74,9 @@ export async function connectUpstream(options: UpstreamOptions): Promise<Upstrea
   try {
     if (interrupt?.raised === true) onGone()
     const server = `${target.host}:${target.port}`
-    const inTurn = (): Promise<UpstreamConnection> =>
-      turns.run(server, limits.upstreamLoginCountMax, ending, () => login(options, ending))
-    return await (isNear(target) ? nearTurns.run(server, nearCountMax, ending, inTurn) : inTurn())
+    return await turns.run(server, limits.upstreamLoginCountMax, ending, () =>
+      login(options, ending),
+    )
   } catch (error) {
     throw error instanceof ProxyError ? error : unreachable(target, error)
   } finally {

@@ -57,11 +57,6 @@ export function isUnix(target: UpstreamTarget): boolean {
   return target.host.startsWith('/')
 }
 
-/** Is the upstream on this machine, by what the configuration says? */
-export function isNear(target: UpstreamTarget): boolean {
-  return isUnix(target) || /^(localhost|127\.[\d.]+|::1)$/.test(target.host)
-}
-
 /** Is the upstream on this machine? Then cleartext goes nowhere else. */
 export function isLocal(target: UpstreamTarget, socket: net.Socket): boolean {
   if (isUnix(target)) return true

@@ -4,7 +4,7 @@
  * running session aside, while a hundred one after the other are as fast and disturb nobody.
  *
  * Invariants: first come, first served, each address by itself; whoever gives up leaves the queue; a
- * turn is given back exactly once, whatever happened in it, and after `turnMsMax` at the latest.
+ * turn is given back exactly once, whatever happened in it.
  */
 
 import type { Interrupt } from '../core/core.ts'
@@ -18,12 +18,6 @@ interface Queue {
 export class LoginTurns {
   /** As many as are configured. */
   readonly #servers = new Map<string, Queue>()
-  readonly #turnMsMax: number | null
-
-  /** A turn that lasts longer than `turnMsMax` goes to the next while its work goes on; null: never. */
-  constructor(turnMsMax: number | null = null) {
-    this.#turnMsMax = turnMsMax
-  }
 
   /**
    * Runs `work` when fewer than `countMax` others of the same server run. Rejects with the
@@ -39,17 +33,10 @@ export class LoginTurns {
     this.#servers.set(server, queue)
     if (queue.running >= countMax) await turn(queue, interrupt)
     else queue.running++
-    let held = true
-    const leave = (): void => {
-      if (held) this.#leave(queue)
-      held = false
-    }
-    const timer = this.#turnMsMax === null ? null : setTimeout(leave, this.#turnMsMax)
     try {
       return await work()
     } finally {
-      if (timer !== null) clearTimeout(timer)
-      leave()
+      this.#leave(queue)
     }
   }
 

@@ -1,4 +1,4 @@
-import { afterEach, describe, expect, it, vi } from 'vitest'
+import { describe, expect, it } from 'vitest'
 import { Interrupt } from '../../../src/core/core.ts'
 import { LoginTurns } from '../../../src/upstream/turns.ts'
 
@@ -24,10 +24,6 @@ const settled = (): Promise<void> => new Promise((resolve) => setImmediate(resol
 const never = new Interrupt()
 
 describe('turns at a server', () => {
-  afterEach(() => {
-    vi.useRealTimers()
-  })
-
   it('go to whoever came first, never to more than the limit', async () => {
     const turns = new LoginTurns()
     const jobs = Array.from({ length: 5 }, job)
@@ -41,31 +37,6 @@ describe('turns at a server', () => {
     for (const { end } of jobs) end()
     expect(await Promise.all(all)).toEqual(Array.from({ length: 5 }, () => 'done'))
     expect(turns.waitingCount('db:5432')).toBe(0)
-  })
-
-  it('that last too long go to the next, once, while their work goes on', async () => {
-    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] })
-    const turns = new LoginTurns(20)
-    const [stuck, second, third] = [job(), job(), job()]
-    const first = turns.run('db', 1, never, stuck.work)
-    const others = [turns.run('db', 1, never, second.work), turns.run('db', 1, never, third.work)]
-    await settled()
-    expect([second.began, third.began]).toEqual([false, false])
-    vi.advanceTimersByTime(20)
-    await settled()
-    expect([second.began, third.began]).toEqual([true, false])
-    // The late end of the first gives nothing back a second time.
-    stuck.end()
-    expect(await first).toBe('done')
-    await settled()
-    expect(third.began).toBe(false)
-    vi.advanceTimersByTime(20)
-    await settled()
-    expect(third.began).toBe(true)
-    second.end()
-    third.end()
-    expect(await Promise.all(others)).toEqual(['done', 'done'])
-    expect(turns.waitingCount('db')).toBe(0)
   })
 
   it('of one server do not wait for another', async () => {
