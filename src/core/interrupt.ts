@@ -27,6 +27,13 @@ export class Interrupt {
       next()
   }
 
+  /** Raises it after so long, with a TimeoutError, unless the timer is cleared. */
+  raiseAfter(ms: number): NodeJS.Timeout {
+    return setTimeout(() => {
+      this.raise(new DOMException('the server did not answer in time', 'TimeoutError'))
+    }, ms)
+  }
+
   /** To be called when it is raised, once. One that comes too late is not called: ask `raised`. */
   on(handler: () => void): void {
     if (this.#reason === null) this.#handlers.push(handler)

@@ -11,10 +11,10 @@ import { planMasks, type MaskPlan } from '../masking/masking.ts'
 import {
   EvaluationPending,
   fingerprintOf,
+  LateAnswers,
   type Judge,
   type Judgement,
   type ShapeFacts,
-  LateAnswers,
   type StatementDecision,
   type StatementFacts,
 } from '../policy/policy.ts'

@@ -21,9 +21,7 @@ export async function sendCancel(
   secret: Buffer,
 ): Promise<void> {
   const interrupt = new Interrupt()
-  const timer = setTimeout(() => {
-    interrupt.raise(new DOMException('the server did not answer in time', 'TimeoutError'))
-  }, cancelMsMax)
+  const timer = interrupt.raiseAfter(cancelMsMax)
   try {
     const { socket } = await openStream(target, tlsOf(target), interrupt)
     interrupt.on(() => void socket.destroy())

@@ -64,9 +64,7 @@ const turns = new LoginTurns()
 export async function connectUpstream(options: UpstreamOptions): Promise<UpstreamConnection> {
   const { target, limits, interrupt } = options
   const ending = new Interrupt()
-  const timer = setTimeout(() => {
-    ending.raise(new DOMException('the server did not answer in time', 'TimeoutError'))
-  }, limits.upstreamConnectMsMax)
+  const timer = ending.raiseAfter(limits.upstreamConnectMsMax)
   const onGone = (): void => {
     if (interrupt !== undefined) ending.raise(interrupt.reason)
   }
