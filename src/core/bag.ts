@@ -39,6 +39,11 @@ export class Bag<T> implements Iterable<T> {
     return true
   }
 
+  /** One of them, each as likely as any other; null where there is none. */
+  sample(): Place<T> | null {
+    return this.#places[Math.floor(Math.random() * this.#places.length)] ?? null
+  }
+
   /** Over what is in it now, in no order; things may come and go meanwhile. */
   [Symbol.iterator](): Iterator<T> {
     return this.#places.map(({ item }) => item)[Symbol.iterator]()

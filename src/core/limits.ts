@@ -5,7 +5,7 @@
 export const defaultLimits = {
   /** Connections accepted per worker, authenticated or not. */
   connectionsMax: 10_000,
-  /** Connections that have not authenticated yet. */
+  /** Connections that have not authenticated yet; who holds most of them gives up the first. */
   unauthenticatedMax: 1_000,
   /** StartupMessage, SSLRequest and the like. PostgreSQL's own MAX_STARTUP_PACKET_LENGTH. */
   startupBytesMax: 10_000,

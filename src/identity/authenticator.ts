@@ -16,7 +16,8 @@ import {
 } from '../wire/wire.ts'
 import { AttemptLimiter, type AttemptLimits } from './attempts.ts'
 import { identityOfCertificate, type PeerNames } from './certificate.ts'
-import { isLoopback, selectOffer, type Offer } from './entries.ts'
+import { selectOffer, type Offer } from './entries.ts'
+import { isLoopback, sourceOf } from './source.ts'
 import { discoveryUrlOf } from './issuer.ts'
 import {
   isFailureAcknowledged,
@@ -342,7 +343,7 @@ export class Exchange {
   async #token(token: string): Promise<AuthenticationStep> {
     const { offer, tokens, facts, attempts } = this.#options
     assert(offer.kind === 'sasl' || offer.kind === 'password', 'the offer takes tokens')
-    if (!attempts.allows(sourceOf(facts), facts.user)) {
+    if (!attempts.allows(sourceOf(facts.address), facts.user)) {
       return this.#refuse('too many failed attempts', false)
     }
     const result = await tokens.verify(token, offer.oidc)
@@ -354,12 +355,12 @@ export class Exchange {
   /** The last gate, the same for every method. */
   #accept(identity: Identity, message: Authentication | null = null): AuthenticationStep {
     const { facts, attempts, revocations } = this.#options
-    if (!attempts.allows(sourceOf(facts), facts.user)) {
+    if (!attempts.allows(sourceOf(facts.address), facts.user)) {
       return this.#refuse('too many failed attempts', false)
     }
     if (revocations.refusesLogin(identity)) return this.#refuse('the subject is revoked', true)
     this.#state = { kind: 'done' }
-    attempts.succeeded(sourceOf(facts), facts.user)
+    attempts.succeeded(sourceOf(facts.address), facts.user)
     return { kind: 'accepted', identity, message }
   }
 
@@ -367,8 +368,8 @@ export class Exchange {
     const { facts, attempts } = this.#options
     this.#state = { kind: 'done' }
     if (counts) {
-      attempts.failed(sourceOf(facts), facts.user)
-      this.#options.onFailedAttempt(sourceOf(facts), facts.user)
+      attempts.failed(sourceOf(facts.address), facts.user)
+      this.#options.onFailedAttempt(sourceOf(facts.address), facts.user)
     }
     return { kind: 'refused', error: authenticationFailed(facts.user), reason }
   }
@@ -409,8 +410,4 @@ function needsTls(facts: ConnectionFacts): AuthenticationStep {
 
 function isPrivate(facts: ConnectionFacts): boolean {
   return facts.tls || isLoopback(facts.address)
-}
-
-function sourceOf(facts: ConnectionFacts): string {
-  return facts.address ?? 'socket'
 }

@@ -5,6 +5,7 @@
  */
 import { BlockList, isIP } from 'node:net'
 import { isDeepStrictEqual } from 'node:util'
+import { isLoopback, plainAddress } from './source.ts'
 import type {
   AuthenticationEntry,
   CertificateEntry,
@@ -98,18 +99,6 @@ export function inBlock(block: string, address: string | null): boolean {
   const name = baseFamily === 4 ? 'ipv4' : 'ipv6'
   list.addSubnet(base, prefix === undefined ? (baseFamily === 4 ? 32 : 128) : Number(prefix), name)
   return list.check(plainAddress(address), name)
-}
-
-/** null (a Unix socket) is this machine. */
-export function isLoopback(address: string | null): boolean {
-  if (address === null) return true
-  const plain = plainAddress(address)
-  return plain === '::1' || (isIP(plain) === 4 && plain.startsWith('127.'))
-}
-
-/** An IPv4 client on a dual-stack listener comes as `::ffff:127.0.0.1`; a zone is of no interest. */
-function plainAddress(address: string): string {
-  return address.replace(/^::ffff:(?=\d+\.)/i, '').replace(/%.*$/, '')
 }
 
 /** What is wrong with a match pattern, for the configuration loader; null where nothing is. */

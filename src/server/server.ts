@@ -4,11 +4,11 @@
  * their token ends, when they are revoked, and when it drains.
  */
 import { createServer, type AddressInfo, type Server as NetServer, type Socket } from 'node:net'
-import { timingSafeEqual } from 'node:crypto'
 import type { AuditLog } from '../audit/audit.ts'
 import { Bag, fewRandomBytes, Interrupt, ProxyError } from '../core/core.ts'
 import type { Clock, Limits, Place, StatementTracer } from '../core/core.ts'
 import { Gate, sessionMembers } from '../gate/gate.ts'
+import { sourceOf } from '../identity/identity.ts'
 import type { Authenticator, Identity, RevocationList } from '../identity/identity.ts'
 import { RowBudgets, type ValueDetectors } from '../masking/masking.ts'
 import type { ConnectDecision, IdentityDocument, Judge } from '../policy/policy.ts'
@@ -33,10 +33,13 @@ import { acceptClient, closeGently, type AcceptedClient, type CancelRequest } fr
 import { HandshakePace } from './pace.ts'
 import { Pump } from './pump.ts'
 import { Receiver } from './receive.ts'
+import { Sessions, type Running, type SessionInfo } from './sessions.ts'
 import { upstreamParameters } from './startup.ts'
 import type { ClientTls } from './tls.ts'
+import { WaitingRoom } from './waiting.ts'
 
 export { ClientTls, type ClientTlsFiles } from './tls.ts'
+export type { SessionInfo } from './sessions.ts'
 
 /** One entry of `databases`, ready to use. */
 export interface DatabaseEntry {
@@ -102,35 +105,6 @@ export type SessionEvent =
     }
   | { readonly kind: 'ended'; readonly id: string }
 
-/** A session as the admin API shows it. */
-export interface SessionInfo {
-  readonly id: string
-  readonly identity: Identity
-  readonly database: string
-  readonly role: string
-  readonly clientAddress: string | null
-  readonly startedMs: number
-  readonly transaction: string
-  readonly waiting: string | null
-  readonly clientBytes: number
-  readonly upstreamBytes: number
-  readonly processId: number
-}
-
-/** Everything of one running session. */
-interface Running {
-  readonly id: string
-  readonly client: AcceptedClient
-  readonly pump: Pump
-  readonly role: string
-  readonly connection: UpstreamConnection
-  readonly secret: Buffer
-  readonly cancelUpstream: () => Promise<void>
-  ending: string | null
-  /** When the input of a session that has to end was stopped; null while it may go on. */
-  stoppedMs: number | null
-}
-
 const checkMs = 1_000
 
 /** The listening data plane of one worker. */
@@ -141,8 +115,9 @@ export class Server {
   readonly #receiver = new Receiver()
   readonly #net: NetServer
   readonly #pace: HandshakePace
-  readonly #running = new Bag<Running>()
+  readonly #sessions: Sessions
   readonly #connections = new Bag<Socket>()
+  readonly #waiting: WaitingRoom
   #timer: NodeJS.Timeout | null = null
   readonly rowBudgets = new RowBudgets()
   #draining = false
@@ -171,13 +146,15 @@ export class Server {
       durations: this.gate.statistics.audit,
       schedule: setImmediate,
     })
+    this.#sessions = new Sessions(options)
+    this.#waiting = new WaitingRoom(options.limits.unauthenticatedMax)
     this.#pace = new HandshakePace(options.limits.handshakeStepsPerTurnMax, setImmediate)
     this.#net = createServer({ noDelay: true, pauseOnConnect: true }, (socket) => {
       void this.#accept(socket)
     })
     // A revocation counts from the next statement on, not from the next tick of the timer.
     options.revocations?.onChange(() => {
-      this.#check()
+      this.#sessions.check()
     })
   }
 
@@ -197,7 +174,7 @@ export class Server {
       })
     })
     this.#timer = setInterval(() => {
-      this.#check()
+      this.#sessions.check()
     }, checkMs)
     this.#timer.unref()
     const address = this.#net.address() as AddressInfo
@@ -205,7 +182,7 @@ export class Server {
   }
 
   get sessionCount(): number {
-    return this.#running.size
+    return this.#sessions.count
   }
 
   get connectionCount(): number {
@@ -213,31 +190,17 @@ export class Server {
   }
 
   sessions(): readonly SessionInfo[] {
-    return [...this.#running].map(({ id, client, pump, role, connection }) => ({
-      id,
-      identity: client.identity,
-      database: client.startup.database,
-      role,
-      clientAddress: client.address,
-      startedMs: pump.startedMs,
-      transaction: pump.session.transaction,
-      waiting: pump.session.waiting,
-      clientBytes: pump.clientBytesCount,
-      upstreamBytes: pump.upstreamBytesCount,
-      processId: connection.processId,
-    }))
+    return this.#sessions.infos()
   }
 
   /** Ends a session between two statements, or at once; false when there is none of that id. */
   endSession(id: string, message: string, now = false): boolean {
-    const running = [...this.#running].find((one) => one.id === id)
-    if (running === undefined) return false
-    if (now) this.#endNow(running, message)
-    else {
-      running.ending ??= message
-      this.#check()
-    }
-    return true
+    return this.#sessions.end(id, message, now)
+  }
+
+  /** Cancels what runs in the session with this key; false where it has none. */
+  cancel(processId: number, secret: Buffer): Promise<boolean> {
+    return this.#sessions.cancel(processId, secret)
   }
 
   /** No new clients; sessions end when they are idle, the rest after `drainMsMax`. */
@@ -248,14 +211,14 @@ export class Server {
         resolve()
       })
     })
-    for (const running of this.#running) running.ending ??= shutdownMessage
+    this.#sessions.drain()
     const deadline = setTimeout(() => {
       this.endAll()
     }, this.#options.limits.drainMsMax)
     const check = setInterval(() => {
-      this.#check()
+      this.#sessions.check()
     }, 50)
-    this.#check()
+    this.#sessions.check()
     await closed
     clearTimeout(deadline)
     clearInterval(check)
@@ -282,62 +245,27 @@ export class Server {
   endAll(): void {
     this.#draining = true
     this.#net.close()
-    for (const running of this.#running) this.#endNow(running, shutdownMessage)
+    this.#sessions.endAll()
     for (const socket of this.#connections) {
-      if (![...this.#running].some(({ client }) => client.socket === socket)) socket.destroy()
+      if (!this.#sessions.holds(socket)) socket.destroy()
     }
     if (this.#timer !== null) clearInterval(this.#timer)
-  }
-
-  #endNow(running: Running, message: string): void {
-    running.pump.fail(new ProxyError('admin_shutdown', message))
-  }
-
-  /** Ends what is due: expired tokens, revoked identities, sessions asked to end, when idle. */
-  #check(): void {
-    const { clock, revocations } = this.#options
-    const nowMs = clock.nowMs()
-    for (const running of this.#running) {
-      running.pump.session.tick()
-      const { identity } = running.client
-      if (identity.expiresAtMs !== null && identity.expiresAtMs <= nowMs) {
-        running.ending ??= 'the session ended with its token; connect again with a new one'
-      }
-      if (revocations?.endsSession(running.id, identity, running.pump.startedMs) === true) {
-        running.ending ??= 'the session was revoked'
-      }
-      if (running.ending === null) continue
-      if (running.ending !== shutdownMessage) this.#stopInput(running, nowMs)
-      if (!running.pump.session.quiet) continue
-      // A drain lets an open transaction end; a token or revocation that is over does not.
-      const { transaction } = running.pump.session
-      if (running.ending === shutdownMessage && transaction !== 'idle') continue
-      this.#endNow(running, running.ending)
-    }
-  }
-
-  /** No further statement; what runs has `endingMsMax` to end by itself. */
-  #stopInput(running: Running, nowMs: number): void {
-    if (running.stoppedMs === null) {
-      running.stoppedMs = nowMs
-      running.pump.endInput()
-    }
-    const { endingMsMax } = this.#options.limits
-    if (running.pump.session.quiet || nowMs - running.stoppedMs < endingMsMax) return
-    void running.cancelUpstream().catch(() => undefined)
-    this.#endNow(running, running.ending ?? shutdownMessage)
   }
 
   async #accept(socket: Socket): Promise<void> {
     this.acceptedCount++
     const { limits, authenticator, tls, tlsRequired, clock, log } = this.#options
     const place = this.#connections.add(socket)
-    socket.once('close', () => this.#connections.delete(place))
     // Not `net.Server.maxConnections`: the primary of a cluster would offer the client round and round.
-    const { size } = this.#connections
-    const waiting = size - this.#running.size
-    const full = size > limits.connectionsMax || waiting > limits.unauthenticatedMax
-    if (this.#draining || full) {
+    const closed = this.#draining || this.#connections.size > limits.connectionsMax
+    const entered = closed
+      ? null
+      : this.#waiting.enter(sourceOf(socket.remoteAddress ?? null), socket)
+    socket.once('close', () => {
+      this.#connections.delete(place)
+      if (entered !== null) this.#waiting.leave(entered.waiter)
+    })
+    if (entered === null) {
       this.refusedCount++
       socket.on('error', () => undefined)
       const fault = new ProxyError('too_many_connections', 'sorry, too many clients already')
@@ -345,6 +273,8 @@ export class Server {
       closeGently(socket)
       return
     }
+    // Its handshake may be in the middle of anything: nothing can be said to it.
+    entered.instead?.destroy()
     try {
       const client = await acceptClient(socket, {
         ...{ tls, tlsRequired, authenticator, limits, clock, pace: this.#pace },
@@ -363,22 +293,11 @@ export class Server {
           )
         }
       } else if (client.kind === 'cancel') await this.#passCancel(client)
-      else await this.#begin(client)
+      else if (await this.#begin(client)) this.#waiting.leave(entered.waiter)
     } catch (error) {
       log.error({ err: error }, 'a connection failed before its session began')
       socket.destroy()
     }
-  }
-
-  /** Cancels what runs in the session with this key; false where it has none. */
-  async cancel(processId: number, secret: Buffer): Promise<boolean> {
-    for (const running of this.#running) {
-      if (running.connection.processId !== processId) continue
-      if (!sameSecret(running.secret, secret)) continue
-      if (!running.pump.session.cancelRequested()) await running.cancelUpstream()
-      return true
-    }
-    return false
   }
 
   /** A CancelRequest: only the right secret of a session does anything, and nothing is answered. */
@@ -394,7 +313,8 @@ export class Server {
     }
   }
 
-  async #begin(client: AcceptedClient): Promise<void> {
+  /** Starts the session; false where it was refused. */
+  async #begin(client: AcceptedClient): Promise<boolean> {
     const { log } = this.#options
     let connection: UpstreamConnection | null = null
     let opened: Promise<OpenCatalog> | null = null
@@ -426,6 +346,7 @@ export class Server {
       })
       client.socket.off('close', onGone)
       this.#run(client, connection, await catalog, decision, roleName, role, target)
+      return true
     } catch (error) {
       connection?.socket.destroy()
       opened?.then(
@@ -445,6 +366,7 @@ export class Server {
       )
       if (!client.socket.destroyed) client.socket.write(fatal(fault))
       closeGently(client.socket)
+      return false
     }
   }
 
@@ -548,7 +470,7 @@ export class Server {
       },
       onEnd: (why, error) => {
         catalog.release()
-        if (place !== null && this.#running.delete(place))
+        if (place !== null && this.#sessions.delete(place))
           this.#options.onSession?.({ kind: 'ended', id })
         audit.append('session_ended', `${members},"reason":${JSON.stringify(why)}`)
         if (error !== null && !(error instanceof ProxyError))
@@ -556,7 +478,7 @@ export class Server {
       },
     })
     const start = (): void => {
-      place = this.#running.add({
+      place = this.#sessions.add({
         id,
         ...{ client, pump, connection, secret, cancelUpstream },
         ...{ role: roleName, ending: null, stoppedMs: null },
@@ -584,7 +506,6 @@ function provenSubject(identity: Identity): string | null {
   return identity.method === 'trust' ? null : identity.subject
 }
 
-const shutdownMessage = 'terminating connection: regate is shutting down'
 /** AuthenticationOk, what the server reported, and a cancel key of our own. */
 function greeting(connection: UpstreamConnection, secret: Buffer): Buffer {
   return written((to) => {
@@ -606,10 +527,6 @@ function fatal(fault: ProxyError): Buffer {
       hint: fault.hint ?? null,
     }),
   )
-}
-
-function sameSecret(ours: Buffer, theirs: Buffer): boolean {
-  return ours.length === theirs.length && timingSafeEqual(ours, theirs)
 }
 
 function identityDocument(identity: Identity): IdentityDocument {

@@ -25,8 +25,17 @@ afterAll(async () => {
   await postgres.stop()
 })
 
-function session(): pg.Client {
-  const client = new pg.Client({ connectionString: proxy.url('postgres', 'ann') })
+/** @param from the address that it comes from. */
+function session(from = '127.0.0.1'): pg.Client {
+  const stream = (): net.Socket => {
+    const socket = new net.Socket()
+    const connect = socket.connect.bind(socket)
+    Object.assign(socket, {
+      connect: (port: number, host: string) => connect({ port, host, localAddress: from }),
+    })
+    return socket
+  }
+  const client = new pg.Client({ connectionString: proxy.url('postgres', 'ann'), stream })
   client.on('error', () => undefined)
   return client
 }
@@ -76,6 +85,14 @@ it('refuses who is too many, and nobody who is there', async () => {
   }
   expect([...refusals.keys()]).toEqual(['FATAL 53300 sorry, too many clients already'])
   expect(refusals.get('FATAL 53300 sorry, too many clients already')).toBe(made - silent.length)
+
+  // The places are one source's: another one is let in all the same, each time.
+  for (let n = 0; n < 5; n++) {
+    const other = session('127.0.0.2')
+    await other.connect()
+    expect((await other.query('SELECT 3 AS value')).rows).toEqual([{ value: 3 }])
+    await other.end()
+  }
 
   // Those who wait in front of the door are let go, then it opens.
   for (const { socket } of silent) socket.destroy()

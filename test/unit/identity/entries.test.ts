@@ -2,11 +2,11 @@
 import { describe, expect, it } from 'vitest'
 import {
   inBlock,
-  isLoopback,
   matches,
   matchFault,
   selectOffer,
 } from '../../../src/identity/entries.ts'
+import { isLoopback } from '../../../src/identity/source.ts'
 import {
   oidcEntryDefaults,
   type AuthenticationEntry,
