@@ -153,7 +153,7 @@ export class Review {
         return this.#inTransaction && this.#mayTakeSnapshot ? this.#askLocks() : null
       case 'estimate':
         this.#step = 'done'
-        return this.#mayExplain() ? this.#askEstimate() : null
+        return this.#explainable === null ? null : this.#askEstimate(this.#explainable)
       case 'done':
         return null
     }
@@ -218,28 +218,25 @@ export class Review {
   }
 
   /** Planning folds what is declared immutable and estimates with what is stable: only PostgreSQL's own. */
-  #mayExplain(): boolean {
+  get #explainable(): Admitted | null {
     const [first] = this.#statements
-    if (first === undefined || this.#statements.length > 1) return false
-    if (this.#state.estimate !== null || !explainable.has(first.analysis.kind)) return false
-    if (this.#inTransaction && !this.#mayTakeSnapshot) return false
+    if (first === undefined || this.#statements.length > 1) return null
+    if (this.#state.estimate !== null || !explainable.has(first.analysis.kind)) return null
+    if (this.#inTransaction && !this.#mayTakeSnapshot) return null
     const { complete, functions } = first.analysis.access
-    return (
-      complete &&
-      functions.every(
-        ({ schema, class: kind }) =>
-          schema === 'pg_catalog' &&
-          (kind === 'total' || kind === 'partial' || kind === 'volatile'),
-      )
+    const harmless = functions.every(
+      ({ schema, class: kind }) =>
+        schema === 'pg_catalog' && (kind === 'total' || kind === 'partial' || kind === 'volatile'),
     )
+    return complete && harmless ? first : null
   }
 
-  #askEstimate(): Wait {
+  #askEstimate({ statement, members }: Admitted): Wait {
     const state = this.#state
-    const text = this.#statements[0]?.statement.text ?? ''
-    const request = explain(state, text, this.#portal)
+    const request = explain(state, statement.text, this.#portal, members)
     const until = request.outcome.then((outcome) => {
       if (outcome === 'done') state.estimate = estimateOf(request.rows)
+      else if (request.refusal !== null) this.error = request.refusal
       else this.#fail(request.error)
     })
     return { name: 'estimate', until }

@@ -2,7 +2,7 @@
  * The server's estimate of a statement, out of EXPLAIN (FORMAT JSON).
  * https://www.postgresql.org/docs/18/sql-explain.html
  */
-import { runMembers, type Verdict } from '../gate/gate.ts'
+import { runMembers } from '../gate/gate.ts'
 import type { Estimate } from '../policy/policy.ts'
 import type { OwnRequest } from './expected.ts'
 import type { Portal } from './registry.ts'
@@ -16,22 +16,22 @@ export const unknownEstimate: Estimate = {
   nodes: ['unknown'],
 }
 
-/** The server is asked to plan it, which is not nothing: recorded as what will be decided is. */
-export function recordEstimate(state: State, verdict: Verdict): void {
+/**
+ * Asks for the server's own estimate of a statement, with the parameters of its portal. To be asked to
+ * plan it is not nothing: it is on record first, as what will be decided is, and nothing is asked where
+ * the audit does not take the records of the turn: the request fails with the refusal of that.
+ * @param judgement audit members of the statement's judgement
+ */
+export function explain(
+  state: State,
+  text: string,
+  portal: Portal | null,
+  judgement: string,
+): OwnRequest {
   const { members, newDecisionId } = state.options
-  if (verdict.kind === 'later') return
-  const judged = verdict.kind === 'refused' ? verdict : verdict.statements[0]
-  if (judged === undefined) return
   const decisionId = newDecisionId()
   const run = { decisionId, refusedWith: null, cached: false, durationUs: 0, approval: null }
-  state.record('statement_estimated', runMembers(members, judged.members, run))
-}
-
-/**
- * Asks for the server's own estimate of a statement, with the parameters of its portal. Nothing is asked
- * where the audit does not take the records of the turn: the request fails with the refusal of that.
- */
-export function explain(state: State, text: string, portal: Portal | null): OwnRequest {
+  state.record('statement_estimated', runMembers(members, judgement, run))
   return state.ask([`EXPLAIN (FORMAT JSON) ${text}`], portal, true)
 }
 

@@ -23,7 +23,7 @@ import {
   type FrameView,
 } from '../wire/wire.ts'
 import { Asker, type Subject } from './ask.ts'
-import { estimateOf, explain, recordEstimate, unknownEstimate } from './estimate.ts'
+import { estimateOf, explain, unknownEstimate } from './estimate.ts'
 import { Expected } from './expected.ts'
 import { readsAlike } from './facts.ts'
 import { textOfCall } from './function-call.ts'
@@ -725,15 +725,19 @@ export class Frontend {
   }
 
   /** EXPLAIN of the statement, on record first; its error is the statement's own (contract §4). */
-  #estimate(text: string, portal: Portal | null, verdict: Verdict): Wait {
+  #estimate(
+    text: string,
+    portal: Portal | null,
+    verdict: Exclude<Verdict, { kind: 'later' }>,
+  ): Wait {
     const state = this.#state
-    if (text === '') {
+    const judged = verdict.kind === 'refused' ? verdict : verdict.statements[0]
+    if (text === '' || judged === undefined) {
       state.estimate = unknownEstimate
       return { name: 'estimate', until: Promise.resolve() }
     }
     if (state.queue.length > 0 && !state.segmentOpen) return state.drain()
-    recordEstimate(state, verdict)
-    const request = explain(state, text, portal)
+    const request = explain(state, text, portal, judged.members)
     const until = request.outcome.then((outcome) => {
       if (outcome === 'failed' && request.error !== null) {
         const { sqlstate, message } = request.error

@@ -629,6 +629,12 @@ test('the audit tells the whole story', async () => {
     return type === 'statement_decided' && approval !== undefined && outcome !== 'refused'
   })
   expect(ran.length).toBeGreaterThan(5)
+  // What a reviewer sees of the server's estimate was asked for on record, before anybody was asked.
+  const masked = records.filter(({ statement }) =>
+    (statement as { readonly text?: string } | undefined)?.text?.endsWith('RETURNING id, ssn'),
+  )
+  const judged = masked.map(({ type }) => String(type)).filter((type) => /^statement_/.test(type))
+  expect(judged).toEqual(['statement_estimated', 'statement_decided'])
   expect(text).not.toContain(secret)
   expect(text).not.toContain(token)
 })
