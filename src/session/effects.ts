@@ -141,7 +141,8 @@ export function transactionEnded(state: State): void {
     state.catalogStale = true
     state.options.catalog.outdate()
     state.overlay = null
-    state.overlayStale = state.temporaryObjects
+    // The shared catalog has nothing of what is temporary.
+    state.overlayStale = state.temporaryObjects || state.facts.temporarySchema !== null
   }
 }
 

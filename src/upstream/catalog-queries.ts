@@ -4,7 +4,8 @@
  * and arrays. They are read with `search_path = pg_catalog, pg_temp`: every name in a definition
  * outside pg_catalog is qualified, and no temporary table can stand in for a catalog.
  *
- * `Scope` narrows them to what changed since a transaction id, for a session's own view.
+ * `Scope` narrows them to what changed since a transaction id, for a session's own view. Temporary
+ * objects of other sessions are in none of them: nobody else can use those.
  */
 
 /** What to read: all, what this transaction or a later one wrote, or these objects. */
@@ -15,6 +16,13 @@ export type Scope =
 
 /** The session's path, whatever it is, is put back by whoever set this. */
 export const loaderPath = 'pg_catalog, pg_temp'
+
+/** Schemas that hold temporary objects of others, as oids. */
+const othersTemporary = `(SELECT o.oid FROM pg_namespace o WHERE pg_is_other_temp_schema(o.oid))`
+
+/** pg_temp_N and pg_toast_temp_N of the session that asks, as oids. */
+const ownTemporary = `(SELECT o.oid FROM pg_namespace o
+  WHERE o.nspname ~ '^pg_(toast_)?temp_[0-9]+$' AND NOT pg_is_other_temp_schema(o.oid))`
 
 const user = `n.nspname NOT IN ('pg_catalog', 'information_schema')`
 
@@ -29,11 +37,13 @@ function freshRows(table: string, key: string, scope: string, condition = 'true'
 
 /**
  * Objects whose rows changed, and what is written down in their terms: a view's text names the
- * tables it reads, so it is read again when one of them is renamed.
+ * tables it reads, so it is read again when one of them is renamed. The session's own temporary
+ * objects are always among them: no catalog that it shares has them.
  */
 export function changedObjects(scope: string): string {
   const inSchema = (table: string, key: string) =>
-    `SELECT x.oid FROM ${table} x JOIN pg_namespace n ON n.oid = x.${key} WHERE ${fresh('n', scope)}`
+    `SELECT x.oid FROM ${table} x JOIN pg_namespace n ON n.oid = x.${key}
+      WHERE ${fresh('n', scope)} OR n.oid IN ${ownTemporary}`
   const relations = [
     freshRows('pg_class', 'oid', scope),
     inSchema('pg_class', 'relnamespace'),
@@ -95,12 +105,14 @@ export const headerQuery = `SELECT json_build_object(
   'xmin', (pg_snapshot_xmin(pg_current_snapshot())::text::numeric % 4294967296)::text)::text AS row`
 
 export const schemasQuery = `SELECT json_build_object(
-  'oid', oid::int8, 'name', nspname)::text AS row FROM pg_namespace ORDER BY oid`
+  'oid', oid::int8, 'name', nspname)::text AS row FROM pg_namespace
+  WHERE oid NOT IN ${othersTemporary} ORDER BY oid`
 
 /** The schemas that the scope changed. */
 export function schemasChangedQuery(scope: string): string {
   return `SELECT json_build_object('oid', x.oid::int8, 'name', nspname)::text AS row
-    FROM pg_namespace x WHERE ${fresh('x', scope)} ORDER BY x.oid`
+    FROM pg_namespace x WHERE (${fresh('x', scope)} OR x.oid IN ${ownTemporary})
+      AND x.oid NOT IN ${othersTemporary} ORDER BY x.oid`
 }
 
 const columns = `(SELECT coalesce(json_agg(json_build_array(a.attnum, a.attname, a.atttypid::int8,
@@ -149,7 +161,7 @@ export function relationsQuery(scope: Scope, after: number, limit: number): stri
   )::text AS row
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
   WHERE c.oid > ${after} AND NOT (c.relkind = 'i' AND n.nspname IN ('pg_toast', 'pg_catalog', 'information_schema'))
-    AND NOT (c.relkind = 't' AND c.oid < 16384) AND ${where}
+    AND NOT (c.relkind = 't' AND c.oid < 16384) AND n.oid NOT IN ${othersTemporary} AND ${where}
   ORDER BY c.oid LIMIT ${limit}`
 }
 
@@ -174,7 +186,7 @@ export function typesQuery(scope: Scope, after: number, limit: number): string {
   FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace
     LEFT JOIN pg_type m ON m.oid = t.typelem AND t.typcategory = 'A'
   WHERE t.oid > ${after} AND t.oid >= 10000 AND t.typrelid = 0 AND coalesce(m.typrelid, 0) = 0
-    AND (t.typtype = 'd' OR ${where})
+    AND n.oid NOT IN ${othersTemporary} AND (t.typtype = 'd' OR ${where})
   ORDER BY t.oid LIMIT ${limit}`
 }
 
@@ -197,7 +209,8 @@ export function functionsQuery(scope: Scope, after: number, limit: number): stri
       WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e' LIMIT 1)
   )::text AS row
   FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace JOIN pg_language l ON l.oid = p.prolang
-  WHERE p.oid > ${after} AND p.oid >= 16384 AND ${where} ORDER BY p.oid LIMIT ${limit}`
+  WHERE p.oid > ${after} AND p.oid >= 16384 AND n.oid NOT IN ${othersTemporary} AND ${where}
+  ORDER BY p.oid LIMIT ${limit}`
 }
 
 export function operatorsQuery(scope: Scope, after: number, limit: number): string {
@@ -206,7 +219,8 @@ export function operatorsQuery(scope: Scope, after: number, limit: number): stri
     'name', o.oprname, 'left', o.oprleft::int8, 'right', o.oprright::int8,
     'function', o.oprcode::oid::int8, 'result', o.oprresult::int8)::text AS row
   FROM pg_operator o JOIN pg_namespace n ON n.oid = o.oprnamespace
-  WHERE o.oid > ${after} AND o.oid >= 16384 AND ${where} ORDER BY o.oid LIMIT ${limit}`
+  WHERE o.oid > ${after} AND o.oid >= 16384 AND n.oid NOT IN ${othersTemporary} AND ${where}
+  ORDER BY o.oid LIMIT ${limit}`
 }
 
 export const castsQuery = `SELECT json_build_object('source', castsource::int8,

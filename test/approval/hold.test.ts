@@ -415,6 +415,23 @@ describe('what has changed makes it void', () => {
     })
   })
 
+  test('not what others do to temporary tables, statistics and privileges', async () => {
+    await withClient(async (client) => {
+      const text = "INSERT INTO ran (what) VALUES ('undisturbed')"
+      const running = client.query(text)
+      await pending(text)
+      await withClient(async (root) => {
+        await root.query('CREATE TEMPORARY TABLE ran (what text, temporary bool)')
+        for (const other of ['ANALYZE hits', 'GRANT SELECT ON hits TO PUBLIC'])
+          await root.query(other)
+        expect((await root.query('SELECT temporary FROM ran')).rows).toEqual([])
+      }, 'root')
+      await approve(text)
+      await running
+      expect(await counted('ran', "what = 'undisturbed'")).toBe(1)
+    })
+  })
+
   test('what reads a setting of its session is approved for its own wait only', async () => {
     const text = "INSERT INTO ran (what) VALUES (current_setting('application_name'))"
     const attempt = (tenant: string): Promise<pg.DatabaseError> =>

@@ -90,6 +90,53 @@ describe('a session with uncommitted DDL', () => {
   })
 })
 
+describe('temporary objects', () => {
+  const objects = `CREATE TEMPORARY TABLE mine (id int, note text) ;
+    CREATE TEMPORARY TABLE heir () INHERITS (public.users);
+    CREATE TEMPORARY VIEW seen AS SELECT ssn FROM public.users;
+    CREATE DOMAIN pg_temp.small AS int CHECK (VALUE < 10); CREATE TYPE pg_temp.mood AS ENUM ('sad');
+    CREATE FUNCTION pg_temp.twice(int) RETURNS int RETURN $1 * 2`
+
+  it('are in the view of their session, whenever they were made, and nowhere else', async () => {
+    const reader = over(await connect())
+    const before = await loadCatalog(reader)
+    const owner = await connect()
+    await owner.query(objects)
+    const after = await reloadCatalog(reader, before)
+    expect(after.catalog).toBe(before.catalog)
+    const full = await loadCatalog(reader)
+    expect(full.catalog.fingerprint).toBe(before.catalog.fingerprint)
+    for (const base of [before, after, full]) {
+      const { overlay, temporarySchema } = await loadOverlay(over(owner), base)
+      const schema = temporarySchema ?? ''
+      const catalog = base.catalog.with(overlay)
+      expect(catalog.relation(schema, 'mine')?.columns).toHaveLength(2)
+      expect(catalog.relation(schema, 'seen')?.definition).toContain('ssn')
+      const users = catalog.relation('public', 'users')
+      expect(catalog.children(users!.oid).map(({ name }) => name)).toEqual(['heir'])
+      expect(catalog.typeByName(schema, 'small', [])?.checks).toHaveLength(1)
+      expect(catalog.typeByName(schema, 'mood', [])?.labels).toEqual(['sad'])
+      expect(catalog.functions(schema, 'twice', [])).toHaveLength(1)
+      const toast = [...catalog.relations()].filter(({ owner: of }) =>
+        [catalog.relation(schema, 'mine')?.oid].includes(of),
+      )
+      expect(toast.map(({ kind }) => kind)).toEqual(['toast'])
+    }
+    const other = await loadOverlay(over(await connect()), full)
+    expect(other.temporarySchema).toBeNull()
+    expect(full.catalog.with(other.overlay).fingerprint).toBe(full.catalog.fingerprint)
+    // Two sessions that have one each see only their own.
+    const second = await connect()
+    await second.query('CREATE TEMPORARY TABLE mine (only_one int)')
+    const { overlay, temporarySchema } = await loadOverlay(over(second), full)
+    const seen = full.catalog.with(overlay)
+    expect([...seen.relations()].filter(({ name }) => name === 'mine')).toHaveLength(1)
+    expect(seen.relation(temporarySchema ?? '', 'mine')?.columns).toHaveLength(1)
+    await owner.query('DISCARD TEMP')
+    await second.query('DISCARD TEMP')
+  })
+})
+
 describe('a catalog that others change', () => {
   it('is after reading the changes what a full read gives', async () => {
     const client = await connect()
