@@ -11,7 +11,6 @@ import { planMasks, type MaskPlan } from '../masking/masking.ts'
 import {
   EvaluationPending,
   fingerprintOf,
-  LateAnswers,
   type Judge,
   type Judgement,
   type ShapeFacts,
@@ -31,6 +30,7 @@ import {
 import type { JudgeContext } from './context.ts'
 import { textToEstimate } from './estimate.ts'
 import { LayeredFacts } from './names.ts'
+import { Late } from './late.ts'
 import { statementMembers } from './record.ts'
 import { checkSettings } from './settings.ts'
 import { Shapes, type Like } from './shapes.ts'
@@ -179,8 +179,8 @@ export class Gate {
     const parsed = parser.parse(text, serverVersion)
     this.statistics.parse.observe(clock.monotonicUs() - startedUs)
     if (parsed.kind !== 'later') return parsed
-    const answers = new LateAnswers()
-    const pending: PendingText = { text: Buffer.from(text), key, parsed: null, answers }
+    const late = new Late()
+    const pending: PendingText = { text: Buffer.from(text), key, parsed: null, late }
     const until = parser.parseInWorker(pending.text, serverVersion).then((result) => {
       pending.parsed = result
     })
@@ -192,13 +192,13 @@ export class Gate {
     const startedUs = this.#options.clock.monotonicUs()
     if (known.parsed.kind === 'failed') return this.#refuseFault(known.parsed.error, asked.text)
     let judged: Verdict
-    const answers = asked.pending?.answers ?? new LateAnswers()
+    const late = asked.pending?.late ?? new Late()
     try {
-      judged = this.#judgeStatements(known.parsed.statements, context, asked.shape, answers)
+      judged = this.#judgeStatements(known.parsed.statements, context, asked.shape, late)
     } catch (error) {
       if (!(error instanceof EvaluationPending)) throw error
       const text = asked.pending?.text ?? Buffer.from(asked.text)
-      const pending = { text, key: asked.key, parsed: known.parsed, answers }
+      const pending = { text, key: asked.key, parsed: known.parsed, late }
       return { kind: 'later', wait: 'evaluation', until: error.until, pending }
     }
     const durationUs = Math.round(this.#options.clock.monotonicUs() - startedUs)
@@ -218,7 +218,7 @@ export class Gate {
     statements: readonly ParsedStatement[],
     context: JudgeContext,
     shape: string | null,
-    answers: LateAnswers,
+    late: Late,
   ): Verdict {
     const admitted: Admitted[] = []
     let asking: Admitted | null = null
@@ -227,7 +227,7 @@ export class Gate {
     const layer = statements.length > 1 ? new LayeredFacts(context.facts) : null
     for (const statement of statements) {
       const own = layer === null ? shape : null
-      const judged = this.#judgeStatement(statement, context, layer, own, answers)
+      const judged = this.#judgeStatement(statement, context, layer, own, late)
       needs = bothNeeds(needs, judged.needs)
       if (judged.kind === 'refused') return { ...judged, needs }
       reusable &&= judged.reusable
@@ -252,7 +252,7 @@ export class Gate {
     context: JudgeContext,
     layer: LayeredFacts | null,
     shape: string | null,
-    answers: LateAnswers,
+    late: Late,
   ):
     | {
         readonly kind: 'admitted'
@@ -262,7 +262,7 @@ export class Gate {
       }
     | Refused {
     const { judge } = this.#options
-    const like = this.#like(statement, context, layer ?? context.facts, shape)
+    const like = this.#like(statement, context, layer ?? context.facts, shape, late)
     if (like === null) return this.#refuseUnanalysed(statement, context)
     const { analysis } = like
     const needs: Needs = {
@@ -276,7 +276,7 @@ export class Gate {
     if (settings !== null) return refuse({ rule: 'regate.pinned', ...settings }, null)
     let judged: Judgement
     try {
-      judged = judge.statement(this.#facts(statement, like, context), answers)
+      judged = judge.statement(this.#facts(statement, like, context), late.answers)
     } catch (error) {
       if (error instanceof EvaluationPending) throw error
       return refuse(policyFault(error), null)
@@ -367,15 +367,17 @@ export class Gate {
     context: JudgeContext,
     facts: SessionFacts,
     shape: string | null,
+    late: Late,
   ): Like | null {
-    const known = shape === null ? null : this.#shapes.like(shape, context.key)
+    const known =
+      shape === null ? late.like(statement, context.key) : this.#shapes.like(shape, context.key)
     if (known !== null) return known
     const analysis = this.#analyse(statement, context, facts)
     if (analysis === null) return null
     const like = { analysis, fingerprint: fingerprintOf({ statement }) }
-    if (shape !== null && analysis.unresolved.length === 0 && !usesNames(statement, analysis)) {
-      this.#shapes.keepLike(shape, context.key, like)
-    }
+    if (analysis.unresolved.length > 0 || usesNames(statement, analysis)) return like
+    if (shape === null) late.keepLike(statement, context.key, like)
+    else this.#shapes.keepLike(shape, context.key, like)
     return like
   }
 

@@ -1,8 +1,9 @@
 /** The values the gate gives: what was admitted, what was refused and why. Immutable, shareable. */
 import type { MaskPlan } from '../masking/masking.ts'
 import { ProxyError, type Tally } from '../core/core.ts'
-import type { LateAnswers, StatementDecision } from '../policy/policy.ts'
+import type { StatementDecision } from '../policy/policy.ts'
 import type { Analysis, ParsedStatement, ParseResult } from '../sql/sql.ts'
+import type { Late } from './late.ts'
 
 /** An ErrorResponse that regate gives in place of the server's (contract §5). */
 export interface Refusal {
@@ -77,7 +78,7 @@ export interface PendingText {
   readonly key: string
   parsed: ParseResult | null
   /** About its statements. */
-  readonly answers: LateAnswers
+  readonly late: Late
 }
 
 /** The judgement of a query string as a whole. */

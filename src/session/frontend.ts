@@ -639,7 +639,7 @@ export class Frontend {
     }
     const more = this.#moreFacts(verdict, protocol, portal)
     if (more !== null) {
-      this.#waited.pending?.answers.clear()
+      this.#waited.pending?.late.answers.clear()
       return { kind: 'wait', wait: more }
     }
     if (verdict.kind !== 'refused' && state.approval !== null) {

@@ -6,7 +6,7 @@ import { cpSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } fr
 import { getPriority, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { defaultLimits, systemClock } from '../../src/core/core.ts'
+import { defaultLimits, type Limits, systemClock } from '../../src/core/core.ts'
 import { Gate, type JudgeContext, type Verdict } from '../../src/gate/gate.ts'
 import { Judge, Policy } from '../../src/policy/policy.ts'
 import { Catalog, SqlParser } from '../../src/sql/sql.ts'
@@ -35,6 +35,7 @@ async function gateOf(
   literals: 'keep' | 'redact' = 'keep',
   custom: readonly string[] = hidden ? ['constants: hidden'] : [],
   body = rule,
+  limits: Limits = defaultLimits,
 ): Promise<Gate> {
   const directory = mkdtempSync(join(scratch, 'policy-'))
   cpSync(join(packDirectory, '.manifest'), join(directory, '.manifest'))
@@ -52,12 +53,12 @@ async function gateOf(
     `package regate.statement\n\nimport rego.v1\n\n${custom.length > 0 ? metadata : ''}${body.trim()}\n`,
   )
   const bundle = await readPack(await buildDirectory(directory))
-  const policy = await Policy.load(bundle, { limits: defaultLimits })
+  const policy = await Policy.load(bundle, { limits })
   let decisions = 0
   return new Gate({
     parser,
-    judge: new Judge({ policy, limits: defaultLimits }),
-    limits: defaultLimits,
+    judge: new Judge({ policy, limits }),
+    limits,
     clock: systemClock,
     newDecisionId: () => `d${++decisions}`,
     literals,
@@ -310,6 +311,22 @@ describe('a text that waits for a thread', () => {
     expect(verdict.kind).toBe('refused')
     const allowed = await waited(gate, long('name  '), contextOf())
     expect(allowed.kind).toBe('admitted')
+  })
+
+  it('is analysed once, however often it waits', async () => {
+    const inThread = { ...defaultLimits, inPlaceEvaluationUsMax: 0 }
+    const gate = await gateOf(false, 'keep', [], rule, inThread)
+    const text = Buffer.from([long('name'), long('id'), long('name, id')].join(';'))
+    const waits: string[] = []
+    let verdict = gate.judgeText(text, contextOf())
+    while (verdict.kind === 'later') {
+      waits.push(verdict.wait)
+      await verdict.until
+      verdict = gate.judgeText(text, contextOf(), verdict.pending)
+    }
+    expect(verdict.kind).toBe('admitted')
+    expect(waits).toEqual(['parse', 'evaluation', 'evaluation', 'evaluation'])
+    expect(gate.statistics.analysis.count).toBe(3)
   })
 
   it('is judged for everybody by himself', async () => {
