@@ -365,11 +365,13 @@ export class Exchange {
   }
 
   #refuse(reason: string, counts: boolean): AuthenticationStep {
-    const { facts, attempts } = this.#options
+    const { facts, attempts, onFailedAttempt } = this.#options
     this.#state = { kind: 'done' }
-    if (counts) {
-      attempts.failed(sourceOf(facts.address), facts.user)
-      this.#options.onFailedAttempt(sourceOf(facts.address), facts.user)
+    const source = sourceOf(facts.address)
+    // Who is over its own limit does not fill that of the user, who may come from elsewhere.
+    if (counts && attempts.allows(source, facts.user)) {
+      attempts.failed(source, facts.user)
+      onFailedAttempt(source, facts.user)
     }
     return { kind: 'refused', error: authenticationFailed(facts.user), reason }
   }

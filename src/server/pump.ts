@@ -106,6 +106,9 @@ export class Pump {
     })
     client.resume()
     upstream.resume()
+    // What closed before anybody listened says so no more.
+    if (client.destroyed || client.readableEnded) this.#clientGone()
+    if (upstream.destroyed || upstream.readableEnded) this.#upstreamGone()
   }
 
   /** Takes nothing more of the client: what is in flight may end, then the session does. */

@@ -9,16 +9,15 @@ import { Bag, fewRandomBytes, Interrupt, ProxyError } from '../core/core.ts'
 import type { Clock, Limits, Place, StatementTracer } from '../core/core.ts'
 import { Gate, sessionMembers } from '../gate/gate.ts'
 import { sourceOf } from '../identity/identity.ts'
-import type { Authenticator, Identity, RevocationList } from '../identity/identity.ts'
+import type { Authenticator, RevocationList } from '../identity/identity.ts'
 import { RowBudgets, type ValueDetectors } from '../masking/masking.ts'
-import type { ConnectDecision, IdentityDocument, Judge } from '../policy/policy.ts'
-import { TurnEnd, type CatalogPort, type HoldPort } from '../session/session.ts'
+import type { Judge } from '../policy/policy.ts'
+import { TurnEnd, type HoldPort } from '../session/session.ts'
 import type { SqlParser } from '../sql/sql.ts'
 import {
   connectUpstream,
   sendCancel,
   type UpstreamConnection,
-  type UpstreamRole,
   type UpstreamTarget,
 } from '../upstream/upstream.ts'
 import {
@@ -29,6 +28,14 @@ import {
   encodeReadyForQuery,
   written,
 } from '../wire/wire.ts'
+import {
+  destinationOf,
+  identityDocument,
+  provenSubject,
+  type DatabaseEntry,
+  type Destination,
+  type OpenCatalog,
+} from './destination.ts'
 import { acceptClient, closeGently, type AcceptedClient, type CancelRequest } from './handshake.ts'
 import { HandshakePace } from './pace.ts'
 import { Pump } from './pump.ts'
@@ -39,22 +46,8 @@ import type { ClientTls } from './tls.ts'
 import { WaitingRoom } from './waiting.ts'
 
 export { ClientTls, type ClientTlsFiles } from './tls.ts'
+export type { DatabaseEntry, OpenCatalog } from './destination.ts'
 export type { SessionInfo } from './sessions.ts'
-
-/** One entry of `databases`, ready to use. */
-export interface DatabaseEntry {
-  /** Where a client that asked for `database` is connected to. */
-  target(database: string): UpstreamTarget
-  readonly roles: ReadonlyMap<string, UpstreamRole>
-  readonly allowUnsupported: boolean
-  /** The catalog of the database, loaded: a session begins when it is there. */
-  catalog(database: string): Promise<OpenCatalog>
-}
-
-/** A catalog that a session uses until it releases it. */
-export interface OpenCatalog extends CatalogPort {
-  release(): void
-}
 
 export interface ServerLog {
   info(facts: object, message: string): void
@@ -293,7 +286,10 @@ export class Server {
           )
         }
       } else if (client.kind === 'cancel') await this.#passCancel(client)
-      else if (await this.#begin(client)) this.#waiting.leave(entered.waiter)
+      else {
+        this.#waiting.leave(entered.waiter)
+        await this.#begin(client)
+      }
     } catch (error) {
       log.error({ err: error }, 'a connection failed before its session began')
       socket.destroy()
@@ -313,13 +309,13 @@ export class Server {
     }
   }
 
-  /** Starts the session; false where it was refused. */
-  async #begin(client: AcceptedClient): Promise<boolean> {
+  async #begin(client: AcceptedClient): Promise<void> {
     const { log } = this.#options
     let connection: UpstreamConnection | null = null
     let opened: Promise<OpenCatalog> | null = null
     try {
-      const { entry, decision, role, roleName } = this.#connectDecision(client)
+      const destination = destinationOf(client, this.#options)
+      const { entry, decision, role } = destination
       const target = entry.target(client.startup.database)
       const parameters = upstreamParameters(
         client.startup,
@@ -331,6 +327,7 @@ export class Server {
       const onGone = (): void => {
         gone.raise(new DOMException('the client closed the connection', 'AbortError'))
       }
+      if (client.socket.destroyed) onGone()
       client.socket.once('close', onGone)
       const catalog = entry.catalog(client.startup.database)
       catalog.catch(() => undefined)
@@ -344,9 +341,10 @@ export class Server {
         protocolMinor: client.startup.protocolMinor,
         allowUnsupported: entry.allowUnsupported,
       })
+      const ready = await catalog
       client.socket.off('close', onGone)
-      this.#run(client, connection, await catalog, decision, roleName, role, target)
-      return true
+      if (gone.raised) throw gone.reason
+      this.#run(client, destination, connection, ready, target)
     } catch (error) {
       connection?.socket.destroy()
       opened?.then(
@@ -366,63 +364,14 @@ export class Server {
       )
       if (!client.socket.destroyed) client.socket.write(fatal(fault))
       closeGently(client.socket)
-      return false
     }
-  }
-
-  #connectDecision(client: AcceptedClient): {
-    readonly entry: DatabaseEntry
-    readonly decision: ConnectDecision
-    readonly role: UpstreamRole
-    readonly roleName: string
-  } {
-    const { startup, identity } = client
-    const entry = this.#options.database(startup.database)
-    if (entry === null) {
-      throw new ProxyError(
-        'invalid_authorization',
-        `database "${startup.database}" does not exist`,
-        {
-          sqlstate: '3D000',
-          hint: 'Ask for one of the databases that regate is configured to serve.',
-        },
-      )
-    }
-    const decision = this.#options.judge.connect({
-      identity: identityDocument(identity),
-      startup: Object.fromEntries([
-        ...startup.parameters,
-        ['user', startup.user],
-        ['database', startup.database],
-      ]),
-      clientAddress: client.address,
-      nowMs: this.#options.clock.nowMs(),
-    })
-    if (decision.action === 'deny') {
-      throw new ProxyError('denied', decision.reason, { sqlstate: '28000' })
-    }
-    const roleName = decision.role ?? 'default'
-    const role = entry.roles.get(roleName)
-    if (role === undefined) {
-      throw new ProxyError(
-        'policy_fault',
-        `the policy chose the role "${roleName}", which is not configured`,
-        {
-          sqlstate: '28000',
-          hint: `Add databases.<name>.roles.${roleName}, or change the connect policy.`,
-        },
-      )
-    }
-    return { entry, decision, role, roleName }
   }
 
   #run(
     client: AcceptedClient,
+    { decision, role, roleName }: Destination,
     connection: UpstreamConnection,
     catalog: OpenCatalog,
-    decision: ConnectDecision,
-    roleName: string,
-    role: UpstreamRole,
     target: UpstreamTarget,
   ): void {
     const { audit, limits, clock, maskKey, holds, log } = this.#options
@@ -501,11 +450,6 @@ export class Server {
   }
 }
 
-/** By `trust` anybody is whom they say: no name to put into pg_stat_activity as theirs. */
-function provenSubject(identity: Identity): string | null {
-  return identity.method === 'trust' ? null : identity.subject
-}
-
 /** AuthenticationOk, what the server reported, and a cancel key of our own. */
 function greeting(connection: UpstreamConnection, secret: Buffer): Buffer {
   return written((to) => {
@@ -527,9 +471,4 @@ function fatal(fault: ProxyError): Buffer {
       hint: fault.hint ?? null,
     }),
   )
-}
-
-function identityDocument(identity: Identity): IdentityDocument {
-  const { subject, user, email, groups, type, on_behalf_of, method, claims } = identity
-  return { subject, user, email, groups, type, on_behalf_of, method, claims }
 }

@@ -1,5 +1,5 @@
 /**
- * Connections whose session has not begun, by where they come from. Places are few. When all are
+ * Connections that have not authenticated, by where they come from. Places are few. When all are
  * taken, the source that holds most of them gives one up to a source that holds fewer, so that a
  * flood from one place shuts out itself and nobody else. A proxy in front of many clients is one
  * source, and loses nothing while others do not ask for places.
@@ -50,7 +50,7 @@ export class WaitingRoom {
     return { waiter: { source, place: bag.add(socket) }, instead }
   }
 
-  /** Its session has begun, or it is closed. More than once is once. */
+  /** It has authenticated, or is closed. More than once is once. */
   leave({ source, place }: Waiter): void {
     const bag = this.#bySource.get(source)
     if (bag?.delete(place) !== true) return

@@ -8,6 +8,7 @@ import { afterAll, beforeAll, expect, it } from 'vitest'
 import { decodeErrorOrNotice, FrameReader } from '../../src/wire/wire.ts'
 import { startPostgres, type TestPostgres } from '../support/postgres.ts'
 import { serveProxy, type ProxyChild } from '../support/proxy.ts'
+import { streamFrom } from '../support/source.ts'
 
 const connectionCount = 10_000
 const batchCount = 500
@@ -27,15 +28,10 @@ afterAll(async () => {
 
 /** @param from the address that it comes from. */
 function session(from = '127.0.0.1'): pg.Client {
-  const stream = (): net.Socket => {
-    const socket = new net.Socket()
-    const connect = socket.connect.bind(socket)
-    Object.assign(socket, {
-      connect: (port: number, host: string) => connect({ port, host, localAddress: from }),
-    })
-    return socket
-  }
-  const client = new pg.Client({ connectionString: proxy.url('postgres', 'ann'), stream })
+  const client = new pg.Client({
+    connectionString: proxy.url('postgres', 'ann'),
+    stream: streamFrom(from),
+  })
   client.on('error', () => undefined)
   return client
 }
