@@ -5,6 +5,7 @@ export { systemClock, type Clock } from './clock.ts'
 export { faults, ProxyError, type FaultCode, type FaultDetails } from './errors.ts'
 export { cut, harmlessJson, jsonText, printable, printableLines } from './printable.ts'
 export { Interrupt } from './interrupt.ts'
+export { JobQueue } from './job-queue.ts'
 export { defaultLimits, type Limits } from './limits.ts'
 export {
   bucketStartUs,

@@ -9,7 +9,7 @@
  */
 import { createRequire } from 'node:module'
 import { Worker } from 'node:worker_threads'
-import { ProxyError, yieldingThread } from '../core/core.ts'
+import { JobQueue, ProxyError, yieldingThread } from '../core/core.ts'
 import { builtinTable } from './builtins.ts'
 import type { InputPiece } from './input.ts'
 import type { PolicyModule } from './opa-wasm.ts'
@@ -184,15 +184,16 @@ function lengthOf(pieces: readonly InputPiece[]): number {
 /** One thread and its queue; started when it is first needed. */
 export class EvaluationThread {
   readonly #options: ThreadOptions
-  readonly #queue: Job[] = []
-  /** Characters and bytes of the inputs in it. */
-  #queuedLength = 0
+  /** A job's size: characters and bytes of its input. */
+  readonly #queue: JobQueue<Job>
   #worker: Worker | null = null
   #job: Job | null = null
   #timer: NodeJS.Timeout | null = null
 
   constructor(options: ThreadOptions) {
     this.#options = options
+    const { queueCountMax, queueBytesMax } = options
+    this.#queue = new JobQueue({ countMax: queueCountMax, sizeMax: queueBytesMax })
   }
 
   /** Evaluates; rejects with policy_fault after the wall clock, a trap, or where too many wait. */
@@ -229,32 +230,23 @@ export class EvaluationThread {
       if (this.#job === null && spare !== undefined) spare.give(worker)
       else void worker.terminate()
     }
-    const jobs = [...(this.#job === null ? [] : [this.#job]), ...this.#queue.splice(0)]
-    this.#queuedLength = 0
+    const jobs = [...(this.#job === null ? [] : [this.#job]), ...this.#queue.clear()]
     this.#job = null
     for (const job of jobs) job.settle({ error: 'the policy was replaced' })
   }
 
   #run(entrypoint: string, pieces: readonly InputPiece[], repeat: number): Promise<Answer> {
     return new Promise((settle) => {
-      const { queueCountMax, queueBytesMax } = this.#options
-      const length = lengthOf(pieces)
-      const isFull = this.#queue.length > 0 && this.#queuedLength + length > queueBytesMax
-      if (this.#queue.length >= queueCountMax || isFull) {
-        settle({ error: 'too many evaluations are waiting' })
-        return
-      }
-      this.#queuedLength += length
-      this.#queue.push({ entrypoint, pieces, repeat, settle })
-      this.#next()
+      const job = { entrypoint, pieces, repeat, settle }
+      if (this.#queue.push(job, lengthOf(pieces))) this.#next()
+      else settle({ error: 'too many evaluations are waiting' })
     })
   }
 
   #next(): void {
     if (this.#job !== null) return
-    const job = this.#queue.shift()
-    if (job === undefined) return
-    this.#queuedLength -= lengthOf(job.pieces)
+    const job = this.#queue.take()
+    if (job === null) return
     this.#job = job
     this.#worker ??= this.#start()
     this.#worker.ref()

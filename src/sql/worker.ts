@@ -9,7 +9,7 @@
  * replaced. Nothing here rejects: what goes wrong is a value.
  */
 import { Worker } from 'node:worker_threads'
-import { yieldingThread } from '../core/core.ts'
+import { JobQueue, yieldingThread } from '../core/core.ts'
 import { constantsKept, shortenConstants } from './parser-shorten.ts'
 import { bindEngine, engineSource, jsonDepth, type EngineResult } from './libpg-query.ts'
 
@@ -104,47 +104,37 @@ parentPort.on('message', async ({ operation, text }) => {
 /** The threads and their queue. `close` ends them all; jobs still open settle as traps. */
 export class ParseWorkers {
   readonly #options: ParseWorkersOptions
-  readonly #queue: Job[] = []
+  readonly #queue: JobQueue<Job>
   readonly #threads = new Set<Thread>()
-  #queuedBytes = 0
   #closed = false
 
   constructor(options: ParseWorkersOptions) {
     this.#options = options
+    const { queueCountMax, queueBytesMax } = options
+    this.#queue = new JobQueue({ countMax: queueCountMax, sizeMax: queueBytesMax })
   }
 
   /** Copies the text; never rejects. */
   run(operation: WorkerOperation, text: Uint8Array): Promise<WorkerAnswer> {
-    const { queueCountMax, queueBytesMax } = this.#options
-    if (
-      this.#closed ||
-      this.#queue.length >= queueCountMax ||
-      (this.#queue.length > 0 && this.#queuedBytes + text.length > queueBytesMax)
-    ) {
-      return Promise.resolve({ kind: 'overloaded' })
-    }
     return new Promise((settle) => {
-      this.#queue.push({ operation, text: new Uint8Array(text), settle })
-      this.#queuedBytes += text.length
-      this.#dispatch()
+      const job = { operation, text: new Uint8Array(text), settle }
+      if (this.#closed || !this.#queue.push(job, text.length)) settle({ kind: 'overloaded' })
+      else this.#dispatch()
     })
   }
 
   /** Ends every thread. */
   async close(): Promise<void> {
     this.#closed = true
-    for (const job of this.#queue.splice(0)) job.settle({ kind: 'trap', reason: 'shutting down' })
-    this.#queuedBytes = 0
+    for (const job of this.#queue.clear()) job.settle({ kind: 'trap', reason: 'shutting down' })
     await Promise.all([...this.#threads].map((thread) => this.#end(thread, 'shutting down')))
   }
 
   #dispatch(): void {
-    while (this.#queue.length > 0) {
+    while (this.#queue.count > 0) {
       const thread = this.#idleThread()
-      if (thread === null) return
-      const job = this.#queue.shift()
-      if (job === undefined) return
-      this.#queuedBytes -= job.text.length
+      const job = thread === null ? null : this.#queue.take()
+      if (thread === null || job === null) return
       this.#start(thread, job)
     }
   }
