@@ -60,7 +60,7 @@ export function callExpression(node: FuncCall, scope: Scope, context: Context): 
   }
   if (node.agg_distinct === true) for (const value of args) recorder.use(value, 'distinct')
   if (node.over !== undefined) extra.push(...windowValues(node, scope, context))
-  if (isPlainCount(node, args)) return counted(args[0], extra, context)
+  if (isPlainCount(node, args, context)) return counted(args[0], extra, context)
   const value = resolveCall(node, args, named, context)
   if (extra.length === 0) return value
   const whole = conditional([value, ...extra], true, value.type)
@@ -91,17 +91,25 @@ function windowValues(node: FuncCall, scope: Scope, context: Context): readonly 
   return values
 }
 
-/** `count(col)` without DISTINCT, FILTER or ORDER BY. */
-function isPlainCount(node: FuncCall, args: readonly Value[]): boolean {
+/** The server's own `count(col)` without DISTINCT, FILTER or ORDER BY. */
+function isPlainCount(node: FuncCall, args: readonly Value[], context: Context): boolean {
   const names = stringsOf(node.funcname)
   if (names.at(-1) !== 'count' || args.length !== 1) return false
-  if (names.length > 1 && names.at(-2) !== 'pg_catalog') return false
   if (node.agg_distinct === true || node.agg_filter !== undefined) return false
   if (node.agg_order !== undefined || node.func_variadic === true) return false
   const argument = node.args?.[0]
   if (argument === undefined || !('ColumnRef' in argument)) return false
   const sources = args[0]?.sources ?? []
-  return sources.length > 0 && sources.every((one) => one.via === 'direct' && one.column.notNull)
+  if (sources.length === 0) return false
+  if (!sources.every((one) => one.via === 'direct' && one.column.notNull)) return false
+  const form = { named: false, variadic: false, star: false, context }
+  const called = functionCandidates(schemaOf(names), 'count', args, form)
+  return called.length > 0 && called.every((one) => one.row === null)
+}
+
+/** The schema of a qualified name, null of a bare one. */
+function schemaOf(names: readonly string[]): string | null {
+  return names.length > 1 ? (names.at(-2) ?? null) : null
 }
 
 function counted(value: Value | undefined, extra: readonly Value[], context: Context): Value {
@@ -119,7 +127,7 @@ function resolveCall(
 ): Value {
   const names = stringsOf(node.funcname)
   const name = names.at(-1) ?? ''
-  const schema = names.length > 1 ? (names.at(-2) ?? null) : null
+  const schema = schemaOf(names)
   const called = functionCandidates(schema, name, args, {
     named,
     variadic: node.func_variadic === true,

@@ -91,7 +91,8 @@ export function applyOperator(
     }
     type = type === null || type === operator.result ? operator.result : 0
   }
-  if (cls !== 'total' && harmlessConstant(name, args)) cls = 'total'
+  const builtIn = found.every((operator) => operator.row === null)
+  if (cls !== 'total' && builtIn && harmlessConstant(name, args)) cls = 'total'
   if (cls === 'opaque') context.recorder.fail(`operator ${name} is not known`)
   if (cls !== 'total') noteComputation(name, cls, args, context)
   const resolved = resultType(type ?? 0, found.length === 1 ? found[0] : undefined, args, context)

@@ -8,6 +8,7 @@ import {
   type Analysis,
   type CatalogSnapshot,
   type ColumnAccess,
+  type FunctionRow,
   type OpenCursor,
   type SessionFacts,
   type SyntaxNode,
@@ -19,6 +20,42 @@ const snapshot = JSON.parse(
 ) as CatalogSnapshot
 
 export const catalog = Catalog.from(snapshot)
+
+type Made = 'functions' | 'types' | 'relations'
+
+/** The fixture's catalog with more objects in it. */
+export function catalogWith(more: Partial<Pick<CatalogSnapshot, Made>>): Catalog {
+  const { functions = [], types = [], relations = [] } = more
+  return Catalog.from({
+    ...snapshot,
+    functions: [...snapshot.functions, ...functions],
+    types: [...snapshot.types, ...types],
+    relations: [...snapshot.relations, ...relations],
+  })
+}
+
+/** A function in SQL that somebody made in public. */
+export function sqlFunction(row: Partial<FunctionRow> & Pick<FunctionRow, 'oid' | 'name'>) {
+  return {
+    schema: 'public',
+    kind: 'function',
+    language: 'sql',
+    volatility: 'volatile',
+    strict: false,
+    securityDefiner: false,
+    returnsSet: false,
+    returnType: 25,
+    argumentTypes: [],
+    arguments: [],
+    defaultCount: 0,
+    variadic: false,
+    body: 'SELECT 1',
+    bodyIsParsed: false,
+    settings: [],
+    extension: null,
+    ...row,
+  } as const satisfies FunctionRow
+}
 export const parser = await SqlParser.create({ limits: defaultLimits })
 
 const tools = {
@@ -32,6 +69,11 @@ export class TestSession {
   temporarySchema: string | null = null
   readonly #prepared = new Map<string, SyntaxNode>()
   readonly #cursors = new Map<string, OpenCursor>()
+  readonly #catalog: Catalog
+
+  constructor(own: Catalog = catalog) {
+    this.#catalog = own
+  }
 
   /** Analyses every statement of the string; its effects hold for the next. */
   run(sql: string): Analysis[] {
@@ -45,7 +87,7 @@ export class TestSession {
         prepared: (name) => this.#prepared.get(name),
         cursor: (name) => this.#cursors.get(name),
       }
-      const analysis = analyse(statement, catalog, facts, tools)
+      const analysis = analyse(statement, this.#catalog, facts, tools)
       for (const effect of analysis.sessionEffects) {
         if (effect.kind === 'prepare') this.#prepared.set(effect.name, effect.statement)
         if (effect.kind === 'declare') {
@@ -65,8 +107,12 @@ export class TestSession {
 }
 
 /** The analysis of one statement in a fresh session. */
-export function one(sql: string, searchPath?: readonly string[] | 'unknown'): Analysis {
-  const session = new TestSession()
+export function one(
+  sql: string,
+  searchPath?: readonly string[] | 'unknown',
+  own?: Catalog,
+): Analysis {
+  const session = new TestSession(own)
   if (searchPath !== undefined) session.searchPath = searchPath
   const [analysis] = session.run(sql)
   if (analysis === undefined) throw new Error('no statement')
