@@ -185,13 +185,10 @@ function rangeFunction(node: RangeFunction, scope: Scope, context: Context): Sco
   for (const entry of functions) {
     const [call, definitions] = 'List' in entry ? (entry.List.items ?? []) : [entry]
     const single = functions.length === 1 && node.is_rowsfrom !== true
-    const columns =
-      definitions !== undefined && 'List' in definitions
-        ? definitions.List.items
-        : single
-          ? node.coldeflist
-          : undefined
-    for (const part of unnestParts(call)) {
+    const own =
+      definitions !== undefined && 'List' in definitions ? definitions.List.items : undefined
+    const columns = own ?? (single ? node.coldeflist : undefined)
+    for (const part of unnestParts(call, own !== undefined)) {
       const shape = functionColumns(part, columns, single ? alias : undefined, lateral, context)
       fields.push(...shape.fields)
       open ||= shape.open
@@ -210,13 +207,22 @@ function firstName(node: Node | undefined): string {
   return figureColumnName(call)
 }
 
-/** unnest(a, b) in FROM is unnest(a) beside unnest(b). */
-function unnestParts(call: Node | undefined): readonly (Node | undefined)[] {
+/**
+ * unnest(a, b) in FROM is the server's own unnest(a) beside its unnest(b), whatever functions of the
+ * name there are; a qualified name, or a decoration of the call, means a function of two arguments.
+ */
+function unnestParts(call: Node | undefined, hasColumns: boolean): readonly (Node | undefined)[] {
   if (call === undefined || !('FuncCall' in call)) return [call]
-  const { funcname, args } = call.FuncCall
-  if (stringsOf(funcname).at(-1) !== 'unnest' || (args?.length ?? 0) < 2) return [call]
-  return (args ?? []).map((argument) => ({ FuncCall: { ...call.FuncCall, args: [argument] } }))
+  const { funcname, args = [], func_variadic: variadic, ...rest } = call.FuncCall
+  const [name, ...more] = stringsOf(funcname)
+  if (name !== 'unnest' || more.length > 0 || args.length < 2) return [call]
+  const { agg_order: order, agg_filter: filter, over, agg_star: star, agg_distinct } = rest
+  const decorated = order ?? filter ?? over ?? variadic ?? star ?? agg_distinct
+  if (decorated !== undefined || hasColumns) return [call]
+  return args.map((argument) => ({ FuncCall: { funcname: systemUnnest, args: [argument] } }))
 }
+
+const systemUnnest: Node[] = [{ String: { sval: 'pg_catalog' } }, { String: { sval: 'unnest' } }]
 
 function functionColumns(
   call: Node | undefined,
