@@ -132,14 +132,11 @@ export class TypeNames {
     if (target.builtin !== null && polymorphic.has(target.name)) {
       return this.#fitsPolymorphic(source, target.name)
     }
-    if (target.kind === 'domain') return false
+    // A value fits a domain where it fits what the domain is over; its checks are run afterwards.
+    if (target.kind === 'domain') return this.implicitlyFits(actual, target.base)
     if (source.builtin !== null && target.builtin !== null) {
       const cast = builtinCast(source.name, target.name, this.#major)
       if (cast !== null) return cast.context === 'implicit'
-      if (source.element !== 0 && target.element !== 0) {
-        return this.implicitlyFits(source.element, target.element)
-      }
-      return false
     }
     return this.#fitsOwn(source, target)
   }
