@@ -62,6 +62,8 @@ export class Session {
   #ended = false
   /** What goes upstream waits for the end of the event loop's turn, and what comes later behind it. */
   #joined = false
+  /** What waits for the disk before it goes upstream: what comes later goes behind it. */
+  #held: Promise<void> | null = null
 
   constructor(options: SessionOptions, output: SessionOutput) {
     this.#state = new State(options, () => {
@@ -350,16 +352,15 @@ export class Session {
 
   #send(outcome: Committed): void {
     const { toUpstream } = this.#state
-    if (outcome.kind === 'taken' && outcome.durable !== null) {
-      this.#writeWhen(outcome.durable)
-      return
-    }
     if (outcome.kind === 'failed') {
       const { error } = outcome
       if (!(error instanceof ProxyError)) throw error
       toUpstream.replaceMarked(({ entry }) => this.#refuseUnrecorded(entry, error))
     }
-    this.#output.toUpstream(toUpstream.take())
+    const durable = outcome.kind === 'taken' ? outcome.durable : null
+    if (durable === null && this.#held === null) this.#output.toUpstream(toUpstream.take())
+    else this.#sendWhen(durable)
+    // Answers are to statements that are on record.
     this.#sendToClient()
   }
 
@@ -373,27 +374,28 @@ export class Session {
     return refusalOf(entry, refusal)
   }
 
-  #writeWhen(durable: Promise<void>): void {
-    const { toUpstream, toClient } = this.#state
+  /** Sends to the server what is there now, when it is durable and what was held before has gone. */
+  #sendWhen(durable: Promise<void> | null): void {
+    const { toUpstream } = this.#state
     const marked = toUpstream.marks.slice()
     for (const { entry } of marked) entry.unsent = true
     const segments = toUpstream.take()
-    const answers = toClient.take()
-    const until = durable.then(
+    const held = Promise.all([this.#held, durable]).then(
       () => {
+        if (this.#held === held) this.#held = null
         if (this.#ended) return
         for (const { entry } of marked) entry.unsent = false
         this.#output.toUpstream(segments)
-        if (answers.length > 0) this.#output.toClient(answers)
       },
       (error: unknown) => {
         if (!(error instanceof ProxyError) || marked.length === 0) throw error
         throw new ProxyError('audit_unavailable', error.message, { cause: error })
       },
     )
-    if (this.#wait === null) this.#beginWait({ name: 'audit', until })
+    this.#held = held
+    if (this.#wait === null) this.#beginWait({ name: 'audit', until: held })
     else
-      until.catch((error: unknown) => {
+      held.catch((error: unknown) => {
         this.#fail(error)
       })
   }

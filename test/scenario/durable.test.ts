@@ -1,0 +1,106 @@
+/**
+ * With `audit.fsync: always` statements wait for the disk. Nothing else does, and nothing overtakes:
+ * what the client gets comes in the server's order, what the server gets in the client's.
+ */
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { benchCatalog } from '../../bench/micro/catalog.ts'
+import { defaultLimits, ProxyError } from '../../src/core/core.ts'
+import type { Policy } from '../../src/policy/policy.ts'
+import { SqlParser } from '../../src/sql/sql.ts'
+import { encodeQuery, written } from '../../src/wire/wire.ts'
+import { loadPack } from '../policy/pack.ts'
+import { message, ScriptedSession, typesOf } from '../support/session.ts'
+
+const ready = message('Z', 'I')
+const complete = message('C', 'SELECT 1\0')
+const row = (value: string): Buffer =>
+  message('D', Buffer.from(`\0\x01\0\0\0\x01${value}`, 'latin1'))
+const query = (text: string): Buffer => written((to) => encodeQuery(to, text))
+const turn = async (): Promise<void> => {
+  for (let n = 0; n < 3; n++) await new Promise((resolve) => setImmediate(resolve))
+}
+
+let parser: SqlParser
+let policy: Policy
+beforeAll(async () => {
+  parser = await SqlParser.create({ limits: defaultLimits })
+  policy = await loadPack({ groups: { admins: { read: ['*'] } } })
+})
+afterAll(async () => {
+  policy.close()
+  await parser.close()
+})
+
+/** Commits that are not durable yet. */
+let syncs: { readonly done: () => void; readonly failed: (error: Error) => void }[] = []
+beforeEach(() => {
+  syncs = []
+})
+const onDisk = async (): Promise<void> => {
+  syncs.shift()?.done()
+  await turn()
+}
+function scripted(
+  more: Partial<ConstructorParameters<typeof ScriptedSession>[0]> = {},
+): ScriptedSession {
+  return new ScriptedSession({
+    ...{ parser, policy, catalog: benchCatalog() },
+    commit: () =>
+      new Promise<void>((resolve, reject) => {
+        syncs.push({ done: resolve, failed: reject })
+      }),
+    ...more,
+  })
+}
+
+describe('while a statement waits for the disk', () => {
+  it('answers to those before it come in order, at once', async () => {
+    const { session, client } = scripted()
+    session.clientBytes(query('SELECT aid FROM pgbench_accounts'))
+    await turn()
+    await onDisk()
+    // In one turn of the event loop: rows, and the next statement.
+    session.upstreamBytes(Buffer.concat([row('1'), row('2')]))
+    session.clientBytes(query('SELECT 2'))
+    session.upstreamBytes(row('3'))
+    await turn()
+    session.upstreamBytes(Buffer.concat([row('4'), complete, ready]))
+    await turn()
+    const seen = Buffer.concat(client)
+    expect(typesOf(client)).toBe('DDDDCZ')
+    expect(['1', '2', '3', '4'].map((value) => seen.indexOf(row(value)))).toEqual([0, 12, 24, 36])
+  })
+
+  it('nothing goes upstream before it, whatever its own records wait for', async () => {
+    let commits = 0
+    const { session, upstream } = scripted({
+      commit: () =>
+        commits++ > 0
+          ? undefined
+          : new Promise<void>((done, failed) => syncs.push({ done, failed })),
+      // A wait that no answer of the server ends.
+      port: { recheck: turn },
+    })
+    session.clientBytes(Buffer.concat([query('SELECT 1 AS first'), query('SELECT * FROM nosuch')]))
+    await turn()
+    await turn()
+    expect(commits).toBe(2)
+    expect(upstream).toEqual([])
+    await onDisk()
+    expect(typesOf(upstream)).toBe('QQ')
+    expect(upstream[0]?.includes('AS first')).toBe(true)
+  })
+
+  it('and nothing at all where it does not get there', async () => {
+    const one = scripted({ port: { recheck: turn } })
+    one.session.clientBytes(Buffer.concat([query('SELECT 1'), query('SELECT * FROM nosuch')]))
+    await turn()
+    await turn()
+    expect(syncs).toHaveLength(2)
+    syncs[1]?.done()
+    syncs[0]?.failed(new ProxyError('audit_unavailable', 'no room'))
+    await turn()
+    expect(one.upstream).toEqual([])
+    expect(one.ended).toMatchObject({ error: { code: 'audit_unavailable' } })
+  })
+})
