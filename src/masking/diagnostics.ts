@@ -40,7 +40,7 @@ const SEVERITIES: ReadonlySet<string> = new Set([
 ])
 
 const HINT_TEXT =
-  "The text is hidden because the statement reads masked columns; the SQLSTATE is the server's own."
+  "The text is hidden because the transaction reads masked columns; the SQLSTATE is the server's own."
 
 /** Takes the whole frame `buffer[start, end)` and appends the redacted one to `out`. */
 export function redactDiagnostics(

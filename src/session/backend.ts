@@ -23,7 +23,7 @@ import {
   type FrameView,
 } from '../wire/wire.ts'
 import { describe, Descriptions } from './descriptions.ts'
-import { applyEffects, enterTransaction, transactionEnded } from './effects.ts'
+import { applyEffects, enterTransaction, leavesTexts, transactionEnded } from './effects.ts'
 import { Expected, leavesSomething } from './expected.ts'
 import { inDoubt, unexpected } from './faults.ts'
 import { contradicted } from './own-refusals.ts'
@@ -173,13 +173,18 @@ export class Backend {
   #notice(view: FrameView): void {
     const head = this.#state.queue.head
     if (head !== null && (head.own !== null || head.muted)) return
+    this.#diagnostics(head, view)
+  }
+
+  /** The server's own words, or the general ones where they could hold a masked value. */
+  #diagnostics(head: Expected | null, view: FrameView): void {
     const admitted = head?.admitted ?? null
-    if (admitted !== null && readsMasked(admitted)) {
-      redactDiagnostics(view.buffer, view.start, view.end, this.#writer)
-      this.#state.toClient.addLater(this.#writer)
+    if (!this.#state.hidesTexts && (admitted === null || !readsMasked(admitted))) {
+      this.#state.toClient.pass(view.buffer, view.start, view.end)
       return
     }
-    this.#state.toClient.pass(view.buffer, view.start, view.end)
+    redactDiagnostics(view.buffer, view.start, view.end, this.#writer)
+    this.#state.toClient.addLater(this.#writer)
   }
 
   /** The stream of the statement that answers now. */
@@ -407,6 +412,7 @@ export class Backend {
     if (type === backendTypes.PortalSuspended) {
       if (head.kind !== 'execute' || head.portal === null) throw unexpected(type)
       head.portal.result = head.result
+      if (head.current !== null) leavesTexts(this.#state, head.current)
       recordEnd(this.#state, head, 'SUSPENDED', null)
     }
     const stopped = head.result?.stopped ?? null
@@ -447,7 +453,7 @@ export class Backend {
     if (severity === 'FATAL' || severity === 'PANIC' || head === null) {
       state.fatal ||= severity !== 'ERROR'
       // Not an answer: the server ends the session, or says so before it was asked anything.
-      this.#state.toClient.pass(view.buffer, view.start, view.end)
+      this.#diagnostics(head, view)
       return
     }
     this.#report(head, view, fields)
@@ -481,7 +487,6 @@ export class Backend {
       return
     }
     const stopped = head.result?.stopped ?? null
-    const admitted = head.admitted
     if (head.silent) return
     if (head.muted) {
       recordEnd(this.#state, head, null, sqlstate)
@@ -490,10 +495,7 @@ export class Backend {
     if (head.refusal !== null) toClient.add(refusalResponse(head.refusal))
     else if (stopped !== null) {
       if (!head.failed) toClient.add(refusalResponse(stopped))
-    } else if (admitted !== null && readsMasked(admitted)) {
-      redactDiagnostics(view.buffer, view.start, view.end, this.#writer)
-      toClient.addLater(this.#writer)
-    } else toClient.pass(view.buffer, view.start, view.end)
+    } else this.#diagnostics(head, view)
     if (head.refusal === null) recordEnd(this.#state, head, null, stopped?.sqlstate ?? sqlstate)
   }
 

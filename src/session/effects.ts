@@ -4,12 +4,15 @@
  */
 import type { Admitted } from '../gate/gate.ts'
 import { quoteIdentifier, type Analysis, type SessionEffect, type SyntaxNode } from '../sql/sql.ts'
+import { leavesSomething } from './expected.ts'
 import type { Portal, Prepared } from './registry.ts'
+import { readsMasked } from './results.ts'
 import type { State, Transaction } from './state.ts'
 
 /** Applies the effects of one statement whose CommandComplete came with this tag. */
 export function applyEffects(state: State, admitted: Admitted, tag: string): void {
   const { analysis } = admitted
+  leavesTexts(state, admitted)
   for (const effect of analysis.sessionEffects) apply(state, effect, tag)
   if (analysis.changesCatalog) {
     state.temporaryObjects ||= makesTemporary(analysis)
@@ -17,6 +20,15 @@ export function applyEffects(state: State, admitted: Admitted, tag: string): voi
   }
   // Code that was not analysed may have made or dropped any name.
   if (analysis.kind === 'do') forgetAnalyses(state)
+}
+
+/**
+ * What a statement leaves to the end of its transaction speaks of what it read: deferred triggers and
+ * constraints, the rows of a cursor WITH HOLD. Their texts come with COMMIT, with SET CONSTRAINTS or
+ * at Sync, behind whatever statement that is.
+ */
+export function leavesTexts(state: State, admitted: Admitted): void {
+  if (leavesSomething(admitted) && readsMasked(admitted)) state.hidesTexts = true
 }
 
 /** What only this session sees; what a function's body makes unseen stays unknown, and is refused. */
@@ -52,12 +64,14 @@ function apply(state: State, effect: SessionEffect, tag: string): void {
       if (effect.target !== 'plans' && effect.target !== 'sequences') forgetOverlay(state)
       return
     case 'rollback':
+      state.hidesTexts = false
       state.transactionFailed = true
       endPortals(state, true)
       return
     case 'commit':
       // COMMIT of a failed transaction is a ROLLBACK, and says so.
       if (tag === 'ROLLBACK') state.transactionFailed = true
+      state.hidesTexts = false
       endPortals(state, tag === 'ROLLBACK')
       return
     case 'rollback_to':
@@ -130,6 +144,7 @@ export function enterTransaction(state: State, status: Transaction): void {
 export function transactionEnded(state: State): void {
   const failed = state.transactionFailed
   state.transactionFailed = false
+  state.hidesTexts = false
   endPortals(state, failed)
   if (state.pathTouched) {
     // What is in flight behind this may have touched it again.

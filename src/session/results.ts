@@ -77,11 +77,6 @@ export class ResultStream {
     return this.#limiter !== null
   }
 
-  /** Error and notice texts could hold masked values while this statement runs. */
-  get hidesTexts(): boolean {
-    return readsMasked(this.admitted)
-  }
-
   /** Counts a row; the reason where a limit of the decision is passed. */
   countRow(bytes: number, nowMs: number): string | null {
     this.rowCount++

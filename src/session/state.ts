@@ -75,6 +75,8 @@ export class State {
   /** A result was stopped although the statement completed: abort before ReadyForQuery. */
   abortWith: Refusal | null = null
   transactionFailed = false
+  /** What reads masked columns may still speak, whatever statement answers then: see leavesTexts. */
+  hidesTexts = false
   approval: ApprovalDocument | null = null
   /** The server's estimate of the statement that is judged now. */
   estimate: Estimate | null = null
