@@ -50,6 +50,7 @@ export function bodyContext(
     // A body is the same however deep the statement is that uses it first.
     depth: { value: 0 },
     lastScalarName: { value: null },
+    surveys: false,
   }
 }
 

@@ -84,6 +84,8 @@ export interface Context {
   readonly depth: { value: number }
   /** Name of the first column of the scalar sub-select seen last. */
   readonly lastScalarName: { value: string | null }
+  /** Only what a block reads is of interest yet, which its variables do not change. */
+  readonly surveys: boolean
   /** The text of the whole statement: a DO block is compiled from it. */
   readonly text: string
 }

@@ -1,14 +1,16 @@
 /**
  * Bodies in PL/pgSQL: functions, trigger functions, DO blocks. Their static statements are analysed
- * one by one; variables are not followed one by one, so whatever the body reads may be in its
- * result. Dynamic EXECUTE, or a body that does not compile, makes it incomplete.
+ * one by one; variables are not followed one by one, so whatever the body reads may be in every
+ * variable and in its result, and may decide what it does. Dynamic EXECUTE, or a body that does not
+ * compile, makes it incomplete.
  */
 import type { Body } from './analysis-names.ts'
-import type { Context } from './analysis-context.ts'
-import type { Recorder } from './analysis-recorder.ts'
+import { mayVisit, type Context } from './analysis-context.ts'
+import { assignBit, Recorder, throughOrder } from './analysis-recorder.ts'
 import { rowFields } from './expression-columns.ts'
 import { resolveType } from './expression-operators.ts'
-import { derive, opaqueValue, unionSources, type Source, type Value } from './lineage.ts'
+import { derive, unionSources, type Source, type Value } from './lineage.ts'
+import type { PlpgsqlBody } from './plpgsql.ts'
 import { fieldOf, Scope } from './scope.ts'
 import type { FunctionRow } from './snapshot.ts'
 
@@ -37,7 +39,7 @@ export function dynamicBody(
   return { recorder: context.recorder, fields: [{ name: row.name, value }], open: false }
 }
 
-/** A DO block: the text of the whole statement. */
+/** A DO block, or a function that is being made: the text of the whole statement. */
 export function doBody(text: string, context: Context): void {
   analyseBody(text, 'DO', [], context)
 }
@@ -80,7 +82,30 @@ function analyseBody(
     // What it makes itself may be DDL: the session looks at its catalog again.
     context.recorder.changesCatalog = true
   }
-  const local: Value = { ...opaqueLocal(parameters), opaque: false }
+  if (body.fetchesForeign) {
+    context.recorder.fail(`${what} fetches from a cursor that it may not have opened`)
+  }
+  // Once to learn what it reads, and again with all of that in its variables.
+  const first: Context = { ...context, recorder: new Recorder(), surveys: true }
+  analyseStatements(body, what, parameters, derive(parameters, false, 0), first)
+  if (context.surveys) {
+    context.recorder.absorb(first.recorder, null, parameters)
+    return
+  }
+  const local = derive([...parameters, everythingRead(first.recorder)], false, 0)
+  analyseStatements(body, what, parameters, local, context)
+  // Conditions, loops, RAISE and failing assignments: the body behaves by what it has read.
+  context.recorder.use(everythingRead(context.recorder), 'argument')
+}
+
+/** @param local what any variable may hold. */
+function analyseStatements(
+  body: PlpgsqlBody,
+  what: string,
+  parameters: readonly Value[],
+  local: Value,
+  context: Context,
+): void {
   for (const type of body.types) declaredType(type, context)
   const known = new Set([...body.variables, ...implicitVariables])
   const variables = (names: readonly string[]): Value | null => {
@@ -91,6 +116,8 @@ function analyseBody(
   }
   const scope = new Scope(null, [], null, variables, parameters)
   for (const statement of body.statements) {
+    // Blocks in blocks, and what calls itself, are gone through twice at each level.
+    if (!mayVisit(context)) return
     const parsed = context.tools.parse(statement)
     if (parsed === null) {
       context.recorder.fail(`a statement of ${what} does not parse`)
@@ -103,22 +130,20 @@ function analyseBody(
   }
 }
 
-/** A variable may hold any argument, and with that anything the body has read. */
-function opaqueLocal(parameters: readonly Value[]): Value {
-  return { ...opaqueValue, ...derive(parameters, false, 0), type: 0 }
-}
-
-/** A value that may hold anything that a body reads. */
+/** A value that may hold anything that a body reads; what it only writes is not read. */
 export function everythingRead(recorder: Recorder): Value {
   let sources: readonly Source[] = []
   for (const [column, uses] of recorder.columns) {
-    const through = uses[0] === -1 ? 'view' : null
-    sources = unionSources(sources, [{ column, via: 'derived', total: false, through }])
+    for (const [index, bits] of uses.entries()) {
+      if (bits === -1 || bits === assignBit) continue
+      const through = throughOrder[index] ?? null
+      sources = unionSources(sources, [{ column, via: 'derived', total: false, through }])
+    }
   }
   return { ...derive([], false, 0), sources, total: false }
 }
 
-function quoted(body: string): string {
+export function quoted(body: string): string {
   let tag = '$body$'
   while (body.includes(tag)) tag = `$b${tag.slice(1)}`
   return `${tag}${body}${tag}`

@@ -38,6 +38,9 @@ export const useOrder: readonly Use[] = [
 
 const useBits = new Map<Use, number>(useOrder.map((use, index) => [use, 1 << index]))
 
+/** The bits of a column that is written and nothing else. */
+export const assignBit = 1 << useOrder.indexOf('assign')
+
 export const throughOrder: readonly Through[] = [
   null,
   'view',

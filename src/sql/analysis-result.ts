@@ -16,7 +16,7 @@ import type {
   SettingAccess,
 } from './access.ts'
 import type { Context, QueryShape } from './analysis-context.ts'
-import { throughOrder, usesOf, type Recorder } from './analysis-recorder.ts'
+import { assignBit, throughOrder, usesOf, type Recorder } from './analysis-recorder.ts'
 import { outputSources, type BaseColumn, type Value } from './lineage.ts'
 
 /** What the top of the statement says about itself. */
@@ -125,7 +125,6 @@ function finishEffects(recorder: Recorder): void {
     recorder.changesCatalog ||= included.changesCatalog
     recorder.dependsOnSession ||= included.dependsOnSession
   }
-  const assignBit = 1 << 13
   for (const [column, uses] of recorder.columns) {
     const relation = column.relation
     if (relation === null) continue

@@ -99,6 +99,7 @@ export function analyse(
     steps: { value: 0 },
     depth: { value: 0 },
     lastScalarName: { value: null },
+    surveys: false,
     text: parsed.text,
   }
   return analyseNode(parsed.ast as Node, parsed.kind, context)

@@ -14,6 +14,8 @@ export interface PlpgsqlBody {
   readonly statements: readonly string[]
   /** It has EXECUTE, FOR … IN EXECUTE, RETURN QUERY EXECUTE, or a cursor opened FOR EXECUTE. */
   readonly dynamic: boolean
+  /** It fetches from a cursor that it may not have opened: its caller's, under any name. */
+  readonly fetchesForeign: boolean
   /** Names of parameters, variables and cursors, as folded; a column of one name hides nothing. */
   readonly variables: readonly string[]
   /** Types of variables as written: casts to them, and their input functions, run on assignment. */
@@ -54,6 +56,7 @@ export function plpgsqlBody(json: unknown, source: string): PlpgsqlBody | null {
   return {
     statements: collector.statements,
     dynamic: collector.dynamic,
+    fetchesForeign: fetchesForeign(compiled),
     variables: [...collector.variables],
     types: [...collector.types],
   }
@@ -79,6 +82,38 @@ function walk(node: unknown, collector: Collector, depth: number): void {
       walk(value, collector, depth + 1)
     }
   }
+}
+
+/**
+ * A FETCH or MOVE in front of which no OPEN of the same variable stands, in its own list of
+ * statements or in one around it, or whose variable may have got another name since.
+ */
+function fetchesForeign(compiled: unknown): boolean {
+  const assigned = new Set<unknown>()
+  const fetched = new Set<unknown>()
+  let foreign = false
+  const visit = (node: unknown, opened: Set<unknown>): void => {
+    if (typeof node !== 'object' || node === null) return
+    if (Array.isArray(node)) {
+      const own = new Set(opened)
+      for (const item of node) visit(item, own)
+      return
+    }
+    for (const [name, value] of Object.entries(node)) {
+      const cursor = field(value, 'curvar')
+      if (name === 'PLpgSQL_stmt_open') opened.add(cursor)
+      else if (name === 'PLpgSQL_stmt_fetch') {
+        fetched.add(cursor)
+        foreign ||= !opened.has(cursor)
+      } else if (name === 'varno' || name === 'target') assigned.add(value)
+      // What CALL assigns to INOUT arguments the compiler does not say.
+      else if (name === 'PLpgSQL_stmt_call') assigned.add('any')
+      visit(value, name === 'PLpgSQL_stmt_forc' ? new Set([...opened, cursor]) : opened)
+    }
+  }
+  visit(compiled, new Set())
+  const renamed = assigned.has('any') || [...fetched].some((cursor) => assigned.has(cursor))
+  return foreign || (fetched.size > 0 && renamed)
 }
 
 function noteDatum(name: string, value: unknown, collector: Collector): void {

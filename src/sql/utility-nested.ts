@@ -4,7 +4,7 @@
 import type { CopyStmt, Node } from '@pgsql/types'
 import { stringsOf, type Context, type QueryShape } from './analysis-context.ts'
 import { consequences } from './analysis-consequences.ts'
-import { doBody } from './analysis-plpgsql.ts'
+import { doBody, quoted } from './analysis-plpgsql.ts'
 import { rowFields } from './expression-columns.ts'
 import { derive, typeOids, type Field } from './lineage.ts'
 import {
@@ -122,11 +122,13 @@ function copyFrom(statement: CopyStmt, context: Context): null {
 export function doBlock(node: Node, context: Context): null {
   if (!('DoStmt' in node)) return null
   let language = 'plpgsql'
+  let body = ''
   for (const option of node.DoStmt.args ?? []) {
     if (!('DefElem' in option) || option.DefElem.arg === undefined) continue
     if (option.DefElem.defname === 'language') {
       language = constantText(option.DefElem.arg)?.toLowerCase() ?? 'unknown'
     }
+    if (option.DefElem.defname === 'as') body = constantText(option.DefElem.arg) ?? ''
   }
   if (language !== 'plpgsql') {
     context.recorder.fail(`DO in language ${language} cannot be followed`)
@@ -134,7 +136,7 @@ export function doBlock(node: Node, context: Context): null {
     context.recorder.changesCatalog = true
     return null
   }
-  doBody(context.text, context)
+  doBody(`DO ${quoted(body)}`, context)
   return null
 }
 

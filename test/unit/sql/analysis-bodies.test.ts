@@ -1,0 +1,131 @@
+/** What functions read into variables, how planning runs them, and where their names are looked up. */
+import { afterAll, describe, expect, test } from 'vitest'
+import { Catalog, type FunctionRow } from '../../../src/sql/sql.ts'
+import { catalog, parser, sources, TestSession, uses } from './analysis-support.ts'
+
+afterAll(() => parser.close())
+
+/** A catalog with more functions, each `f(argument types) → text`, made as the loader gives them. */
+function session(...rows: readonly Partial<FunctionRow>[]): TestSession {
+  const functions = rows.map((row, index): FunctionRow => {
+    const argumentTypes = row.argumentTypes ?? []
+    return {
+      ...{
+        oid: 90_000 + index,
+        schema: 'public',
+        name: 'f',
+        kind: 'function',
+        language: 'plpgsql',
+      },
+      ...{ volatility: 'volatile', strict: false, securityDefiner: false, returnsSet: false },
+      ...{ returnType: 25, argumentTypes, defaultCount: 0, variadic: false, bodyIsParsed: false },
+      ...{ body: '', settings: [], extension: null },
+      arguments: argumentTypes.map((type, at) => ({ name: `p${at + 1}`, mode: 'in', type })),
+      ...row,
+    }
+  })
+  const { snapshot } = catalog
+  return new TestSession(
+    Catalog.from({ ...snapshot, functions: [...snapshot.functions, ...functions] }),
+  )
+}
+
+function one(sql: string, ...rows: readonly Partial<FunctionRow>[]) {
+  const [analysis] = session(...rows).run(sql)
+  if (analysis === undefined) throw new Error('no statement')
+  return analysis
+}
+
+const ssn = 'public.users.ssn'
+
+describe('variables of PL/pgSQL', () => {
+  test('what was read into one may decide what the body does', () => {
+    const body = `DECLARE x text; BEGIN SELECT ssn INTO x FROM users WHERE id = 1;
+      IF x > 'T' THEN RAISE EXCEPTION 'e'; END IF; RETURN 'one'; END`
+    const used = one('SELECT 1 FROM f()', { body })
+    expect(uses(used, ssn)).toContain('argument')
+    expect(used.access.complete).toBe(true)
+    expect(uses(one(`DO $$${body.replace("RETURN 'one';", '')}$$`), ssn)).toContain('argument')
+  })
+
+  test('it flows into what the body writes', () => {
+    const body = `DECLARE x text; BEGIN SELECT ssn INTO x FROM users;
+      INSERT INTO scratch(id, a) VALUES (1, x); RETURN ''; END`
+    expect(one('SELECT 1 FROM f()', { body }).access.flows).toContainEqual({
+      from: ssn,
+      to: 'public.scratch.a',
+      via: 'derived',
+    })
+  })
+
+  test('it is filtered by, joined on, and passed to other functions', () => {
+    const body = `DECLARE r record; BEGIN FOR r IN SELECT * FROM users LOOP
+      PERFORM 1 FROM scratch WHERE a = r.ssn; END LOOP; RETURN 'x'; END`
+    expect(uses(one('SELECT 1 FROM f()', { body }), ssn)).toContain('filter')
+  })
+
+  test('an argument that the body looks at decides what it does', () => {
+    const body = `BEGIN IF p1 > 'T' THEN RAISE EXCEPTION 'e'; END IF; RETURN 1; END`
+    const sql = 'SELECT 1 FROM users u, LATERAL f(u.ssn)'
+    expect(uses(one(sql, { body, argumentTypes: [25] }), ssn)).toContain('argument')
+  })
+
+  test('a column that is only written is not read', () => {
+    const body = `BEGIN UPDATE users SET ssn = 'x' WHERE id = 1; RETURN 'x'; END`
+    const analysis = one('SELECT f()', { body })
+    expect(uses(analysis, ssn)).toEqual(['assign'])
+    expect(sources(analysis)).toEqual(['public.users.id derived-'])
+  })
+
+  test('blocks in blocks are followed, and end', () => {
+    const inner = `DO $i$ DECLARE x text; BEGIN SELECT ssn INTO x FROM users; END $i$`
+    expect(uses(one(`DO $$ BEGIN ${inner}; END $$`), ssn)).toContain('argument')
+    let block = inner
+    for (let depth = 0; depth < 40; depth += 1) {
+      block = `DO $d${depth}$ BEGIN ${block}; END $d${depth}$`
+    }
+    const started = performance.now()
+    expect(uses(one(block), ssn)).toContain('argument')
+    expect(performance.now() - started).toBeLessThan(5_000)
+  })
+
+  test('a function without tables stays as harmless as it was', () => {
+    const body = 'BEGIN RETURN upper(p1); END'
+    const analysis = one("SELECT f('x'), id FROM users", { body, argumentTypes: [25] })
+    expect(analysis.access.columns.map((column) => column.name)).toEqual(['id'])
+  })
+})
+
+describe('cursors of PL/pgSQL', () => {
+  const complete = (body: string): boolean =>
+    one("SELECT f('mycur')", { body, argumentTypes: [1790] }).access.complete
+
+  test.each([
+    ['a parameter', 'DECLARE x text; BEGIN FETCH p1 INTO x; RETURN x; END'],
+    ['a name', "DECLARE c refcursor := 'mycur'; x text; BEGIN FETCH c INTO x; RETURN x; END"],
+    [
+      'a new name',
+      "DECLARE c refcursor; x text; BEGIN OPEN c FOR SELECT 1; c := 'mycur'; FETCH c INTO x; RETURN x; END",
+    ],
+    [
+      'a name from a query',
+      "DECLARE c refcursor; x text; BEGIN OPEN c FOR SELECT 1; SELECT 'mycur' INTO c; FETCH c INTO x; RETURN x; END",
+    ],
+    [
+      'one that may not have been opened',
+      'DECLARE c CURSOR FOR SELECT 1; x text; BEGIN IF false THEN OPEN c; END IF; FETCH c INTO x; RETURN x; END',
+    ],
+    ['MOVE', 'BEGIN MOVE p1; RETURN FOUND::text; END'],
+  ])('a fetch from a cursor of the caller is not followed: %s', (_, body) => {
+    expect(complete(body)).toBe(false)
+  })
+
+  test.each([
+    'DECLARE c CURSOR FOR SELECT 1; x text; BEGIN OPEN c; FETCH c INTO x; CLOSE c; RETURN x; END',
+    'DECLARE x text; BEGIN OPEN p1 FOR SELECT 1; LOOP FETCH p1 INTO x; EXIT WHEN NOT FOUND; END LOOP; RETURN x; END',
+    'DECLARE c CURSOR FOR SELECT 1; BEGIN FOR r IN c LOOP MOVE c; END LOOP; RETURN 1; END',
+    'BEGIN OPEN p1 FOR SELECT 1; RETURN p1; END',
+  ])('one from a cursor that the body opened is: %s', (body) => {
+    expect(complete(body)).toBe(true)
+  })
+})
