@@ -286,6 +286,7 @@ export function functionBody(
     if (!isCutShort(context)) remember(context.names.functions, key, body, bodiesMax)
   }
   absorbBody(body, 'function', args, context)
+  if (row.volatility !== 'volatile') context.recorder.planned.add(body.recorder)
   const value = throughValue(resultValue(called, body, context), 'function')
   return { value: substitute(value, args), analysed: body.recorder.incomplete.size === 0 }
 }

@@ -73,6 +73,8 @@ export class Recorder {
   readonly unresolved = new Set<string>()
   /** Analyses of other statements that this one runs: EXECUTE, FETCH. */
   readonly included: Analysis[] = []
+  /** Bodies of functions that are not volatile: planning alone may run them, as EXPLAIN does. */
+  readonly planned = new Set<Recorder>()
   /** A rule makes the statement give rows of its own. */
   givesRows = false
   mayChangeSettings = false
@@ -189,16 +191,14 @@ export class Recorder {
     for (const setting of body.settings) {
       this.settings.push({ ...setting, through: how(setting.through) })
     }
-    // A body prepares, declares and copies nothing for the session; settings outlive it.
-    for (const effect of body.sessionEffects) {
-      if (effect.kind === 'set' || effect.kind === 'reset') this.sessionEffects.push(effect)
-    }
+    this.sessionEffects.push(...settingEffects(body))
     for (const effect of body.effects) this.effects.add(effect)
     this.included.push(...body.included)
     this.namedFlows.push(...body.namedFlows)
     for (const flows of body.flows.values()) this.#absorbFlows(flows, parameters)
     for (const reason of body.incomplete) this.incomplete.add(reason)
     for (const name of body.unresolved) this.unresolved.add(name)
+    for (const planned of body.planned) this.planned.add(planned)
     this.givesRows ||= body.givesRows
     this.mayChangeSettings ||= body.mayChangeSettings
     this.changesCatalog ||= body.changesCatalog
@@ -232,6 +232,11 @@ export class Recorder {
       this.#columnBits(source.column, source.through, source.via === 'count' ? 0 : beyondOutput)
     }
   }
+}
+
+/** A body prepares, declares and copies nothing for the session; settings outlive it. */
+export function settingEffects(body: Recorder): readonly SessionEffect[] {
+  return body.sessionEffects.filter(({ kind }) => kind === 'set' || kind === 'reset')
 }
 
 const usesByBits = new Map<number, readonly Use[]>()

@@ -4,9 +4,10 @@
 import type { CopyStmt, Node } from '@pgsql/types'
 import { stringsOf, type Context, type QueryShape } from './analysis-context.ts'
 import { consequences } from './analysis-consequences.ts'
-import { doBody, quoted } from './analysis-plpgsql.ts'
+import { settingEffects } from './analysis-recorder.ts'
+import { doBody, everythingRead, quoted } from './analysis-plpgsql.ts'
 import { rowFields } from './expression-columns.ts'
-import { derive, typeOids, type Field } from './lineage.ts'
+import { derive, throughValue, typeOids, type Field, type Value } from './lineage.ts'
 import {
   isFollowedView,
   recordRelations,
@@ -17,8 +18,8 @@ import { fieldOf, Scope } from './scope.ts'
 import { constantText } from './utility-session.ts'
 
 /**
- * EXPLAIN: with ANALYZE, in whatever form, it is what it runs. Without, nothing is executed, but the
- * plan shows what the planner knows of the columns, so they count as read all the same.
+ * EXPLAIN: with ANALYZE, in whatever form, it is what it runs. Without, nothing is executed but what
+ * planning executes, and the plan shows what the planner knows of the columns, so they count as read.
  */
 export function explain(node: Node, context: Context): QueryShape | null {
   if (!('ExplainStmt' in node)) return null
@@ -29,10 +30,13 @@ export function explain(node: Node, context: Context): QueryShape | null {
   )
   const analyze = names.some((name) => name.toLowerCase() === 'analyze')
   recorder.sessionEffects.push({ kind: 'explain' })
-  if (query === undefined) return null
+  // Of DECLARE the query is explained; no cursor is opened.
+  const explained =
+    query !== undefined && 'DeclareCursorStmt' in query ? query.DeclareCursorStmt.query : query
+  if (explained === undefined) return null
   const effectsBefore = new Set(recorder.effects)
   const sessionEffects = recorder.sessionEffects.length
-  const shape = context.passes.statement(query, null, context)
+  const shape = context.passes.statement(explained, null, context)
   if (!analyze) {
     recorder.effects.clear()
     for (const effect of effectsBefore) recorder.effects.add(effect)
@@ -44,8 +48,24 @@ export function explain(node: Node, context: Context): QueryShape | null {
   const touched = shape?.fields.map((field) => field.value) ?? []
   const value = derive(touched, false, typeOids.text)
   for (const field of touched) if (analyze) recorder.use(field, 'output')
-  const plan = analyze ? value : { ...value, sources: [] }
+  const plan = analyze ? value : { ...value, ...planning(context) }
   return { fields: [{ name: 'QUERY PLAN', value: plan }], open: false }
+}
+
+/**
+ * What planning executes: immutable functions, whose result stands in the plan, and stable ones, for
+ * the estimates. They fail, and have effects, as they have when they are called.
+ */
+function planning({ recorder }: Context): Pick<Value, 'sources'> {
+  const bodies = [...recorder.planned]
+  const read = bodies.map((body) => throughValue(everythingRead(body), 'function'))
+  const { sources } = derive(read, false, 0)
+  for (const value of read) recorder.use(value, 'argument')
+  for (const body of bodies) {
+    for (const effect of body.effects) recorder.effects.add(effect)
+    recorder.sessionEffects.push(...settingEffects(body))
+  }
+  return { sources }
 }
 
 // COPY

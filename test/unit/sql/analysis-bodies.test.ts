@@ -129,3 +129,44 @@ describe('cursors of PL/pgSQL', () => {
     expect(complete(body)).toBe(true)
   })
 })
+
+describe('EXPLAIN without ANALYZE', () => {
+  const body = 'SELECT ssn FROM users WHERE id = $1'
+  const reads: Partial<FunctionRow> = { language: 'sql', argumentTypes: [23], body }
+
+  test.each(['immutable', 'stable'] as const)('runs what is %s', (volatility) => {
+    for (const sql of [
+      'EXPLAIN VERBOSE SELECT f(1)',
+      'EXPLAIN SELECT id FROM scratch WHERE a = f(1)',
+      'EXPLAIN DECLARE c CURSOR FOR SELECT f(1)',
+      'EXPLAIN CREATE TABLE t AS SELECT f(1) AS a',
+      'EXPLAIN SELECT outer_f()',
+    ]) {
+      const calls = { name: 'outer_f', language: 'sql', body: 'SELECT f(1)' }
+      const analysis = one(sql, { ...reads, volatility }, calls)
+      expect(uses(analysis, ssn), sql).toContain('argument')
+      expect(sources(analysis), sql).toContain(`${ssn} derived-`)
+    }
+  })
+
+  test('does not run what is volatile, and shows no value of a column', () => {
+    const analysis = one('EXPLAIN SELECT f(1), ssn FROM users', reads)
+    expect(sources(analysis)).toEqual([])
+    expect(uses(analysis, ssn)).not.toContain('argument')
+  })
+
+  test('has the effects that planning has', () => {
+    const sets: Partial<FunctionRow> = {
+      ...{ language: 'sql', volatility: 'immutable' },
+      body: "DELETE FROM scratch; SELECT set_config('search_path', 'hr', false)",
+    }
+    const analysis = one('EXPLAIN SELECT f()', sets)
+    expect(analysis.access.effects).toContain('write')
+    expect(analysis.sessionEffects).toContainEqual(
+      expect.objectContaining({ kind: 'set', name: 'search_path' }),
+    )
+    const volatile = one('EXPLAIN SELECT f()', { ...sets, volatility: 'volatile' })
+    expect(volatile.access.effects).not.toContain('write')
+    expect(volatile.sessionEffects.map(({ kind }) => kind)).toEqual(['explain'])
+  })
+})
