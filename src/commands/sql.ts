@@ -2,14 +2,13 @@
  * `regate sql`: a small SQL prompt for machines without psql. Every value is shown as the server
  * sent it. Errors are shown whole, because a refusal's DETAIL and HINT are what they are for.
  */
-import { connect } from 'node:net'
 import { createInterface } from 'node:readline/promises'
 import type { Readable } from 'node:stream'
 import { text as readAll } from 'node:stream/consumers'
 import { userInfo } from 'node:os'
 import type pg from 'pg'
 import type { ArgumentsCamelCase, Argv } from 'yargs'
-import { CommandFailure } from './failure.ts'
+import { cancelSql, connectSql, readConnection, type SqlConnection } from './sql-connection.ts'
 import {
   formatMessage,
   formatResult,
@@ -32,7 +31,10 @@ const environment = process.env
 
 function builder(yargs: Argv): Argv<SqlArguments> {
   return yargs
-    .positional('url', { type: 'string', describe: 'postgres://user:password@host:port/database' })
+    .positional('url', {
+      type: 'string',
+      describe: 'postgres://user:password@host:port/database?sslmode=…&sslrootcert=…',
+    })
     .option('host', { type: 'string', default: environment['PGHOST'] ?? '127.0.0.1' })
     .option('port', {
       type: 'number',
@@ -54,6 +56,10 @@ function builder(yargs: Argv): Argv<SqlArguments> {
       describe: 'run this and end; may be given several times',
     })
     .example('$0 sql -U agent -d shop', 'a prompt on the demo')
+    .example(
+      '$0 sql "postgres://ann@db.example:6432/shop?sslmode=verify-full&sslrootcert=ca.pem"',
+      "TLS as libpq's sslmode says; default prefer",
+    )
     .example('$0 sql postgres://agent:agent@127.0.0.1:6432/shop -c "SELECT 1"', 'one statement')
 }
 
@@ -71,8 +77,8 @@ export const sqlCommand = {
   describe: 'A small SQL prompt through the proxy',
   builder,
   handler: async (args: ArgumentsCamelCase<SqlArguments>): Promise<void> => {
-    const client = await connectClient(args)
-    const prompt = new SqlPrompt(client, (line) => process.stdout.write(`${line}\n`))
+    const { client, connection } = await connectClient(args)
+    const prompt = new SqlPrompt(client, connection, (line) => process.stdout.write(`${line}\n`))
     const interrupt = (): void => prompt.cancel()
     try {
       if (args.command !== undefined) {
@@ -92,58 +98,19 @@ export const sqlCommand = {
   },
 }
 
-async function connectClient(args: SqlArguments): Promise<pg.Client> {
-  const rawText = { getTypeParser: () => (value: string | Buffer) => String(value) }
-  let password = args.password ?? environment['PGPASSWORD']
-  const url = args.url === undefined ? null : connectionUrl(args.url)
-  if (url?.password !== undefined && url.password !== '')
-    password = decodeURIComponent(url.password)
+async function connectClient(
+  args: SqlArguments,
+): Promise<{ readonly client: pg.Client; readonly connection: SqlConnection }> {
+  const connection = readConnection(
+    args.url ?? null,
+    { ...args, database: args.database ?? environment['PGDATABASE'] },
+    environment,
+  )
+  let password = connection.password ?? args.password ?? environment['PGPASSWORD']
   if (password === undefined && process.stdin.isTTY && args.command === undefined) {
     password = await askSecret('Password: ')
   }
-  const { default: postgres } = await import('pg')
-  const client = new postgres.Client({
-    host: url?.hostname !== undefined && url.hostname !== '' ? url.hostname : args.host,
-    port: Number(url?.port !== undefined && url.port !== '' ? url.port : args.port),
-    user:
-      url?.username !== undefined && url.username !== ''
-        ? decodeURIComponent(url.username)
-        : args.user,
-    database: databaseOf(url, args),
-    application_name: 'regate sql',
-    types: rawText as unknown as pg.CustomTypesConfig,
-    ...(password === undefined ? {} : { password }),
-    ...(url?.searchParams.get('sslmode') === 'require' ? { ssl: true } : {}),
-  })
-  client.on('error', () => undefined)
-  try {
-    await client.connect()
-    return client
-  } catch (error) {
-    const message = error as ServerMessage & Error
-    throw new CommandFailure(
-      message.code === undefined ? message.message : formatMessage(message, null),
-      {
-        hint: 'is the proxy running? `regate demo` starts one, and prints how to connect',
-        cause: error,
-      },
-    )
-  }
-}
-
-function databaseOf(url: URL | null, args: SqlArguments): string {
-  const path = url === null ? '' : decodeURIComponent(url.pathname.slice(1))
-  return path !== '' ? path : (args.database ?? environment['PGDATABASE'] ?? args.user)
-}
-
-function connectionUrl(text: string): URL {
-  if (!/^postgres(ql)?:\/\//.test(text) || !URL.canParse(text)) {
-    throw new CommandFailure(`not a connection URL: ${text}`, {
-      misuse: true,
-      hint: 'postgres://user:password@host:port/database',
-    })
-  }
-  return new URL(text)
+  return { client: await connectSql(connection, password), connection }
 }
 
 async function askSecret(question: string): Promise<string> {
@@ -161,12 +128,14 @@ async function askSecret(question: string): Promise<string> {
 /** Runs query strings on one connection and writes what comes back. */
 class SqlPrompt {
   readonly #client: pg.Client
+  readonly #connection: SqlConnection
   readonly #write: (line: string) => void
   #busy = false
   failures = 0
 
-  constructor(client: pg.Client, write: (line: string) => void) {
+  constructor(client: pg.Client, connection: SqlConnection, write: (line: string) => void) {
     this.#client = client
+    this.#connection = connection
     this.#write = write
     client.on('notice', (notice) => write(formatMessage(notice as ServerMessage, null)))
     client.on('notification', (event) => {
@@ -204,16 +173,7 @@ class SqlPrompt {
 
   /** Sends a CancelRequest for what is running. */
   cancel(): void {
-    const facts = this.#client as unknown as { processID: number; secretKey: number }
-    if (!this.#busy) return
-    const request = Buffer.alloc(16)
-    request.writeInt32BE(16, 0)
-    request.writeInt32BE(80_877_102, 4)
-    request.writeInt32BE(facts.processID, 8)
-    request.writeInt32BE(facts.secretKey, 12)
-    const socket = connect(this.#client.port, this.#client.host)
-    socket.on('error', () => undefined)
-    socket.end(request)
+    if (this.#busy) cancelSql(this.#client, this.#connection).catch(() => undefined)
   }
 
   get busy(): boolean {

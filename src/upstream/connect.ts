@@ -27,11 +27,12 @@ import {
   isLocal,
   openStream,
   readOrFail,
+  tlsAttempts,
   unreachable,
   type TlsAttempt,
   type UpstreamStream,
 } from './tls.ts'
-import type { UpstreamConnection, UpstreamOptions, UpstreamTarget } from './target.ts'
+import type { UpstreamConnection, UpstreamOptions } from './target.ts'
 import { LoginTurns } from './turns.ts'
 
 /** Before ReadyForQuery no message is long. */
@@ -84,7 +85,7 @@ export async function connectUpstream(options: UpstreamOptions): Promise<Upstrea
 }
 
 async function login(options: UpstreamOptions, interrupt: Interrupt): Promise<UpstreamConnection> {
-  const [first, second] = attemptsOf(options.target)
+  const [first, second] = tlsAttempts(options.target.tls.mode)
   try {
     return await attempt(options, first, interrupt)
   } catch (error) {
@@ -95,22 +96,6 @@ async function login(options: UpstreamOptions, interrupt: Interrupt): Promise<Up
     }
     if (second === undefined || !isRefusedByHba(error)) throw error
     return attempt(options, second, interrupt)
-  }
-}
-
-/** `allow` and `prefer` try the other way if pg_hba.conf has no entry for the first. */
-function attemptsOf(target: UpstreamTarget): readonly [TlsAttempt, TlsAttempt?] {
-  switch (target.tls.mode) {
-    case 'disable':
-      return ['never']
-    case 'allow':
-      return ['never', 'always']
-    case 'prefer':
-      return ['if_offered', 'never']
-    case 'require':
-    case 'verify-ca':
-    case 'verify-full':
-      return ['always']
   }
 }
 

@@ -11,7 +11,7 @@ import { serverEndPoint } from '../identity/identity.ts'
 import { ProxyError, type Interrupt } from '../core/core.ts'
 import { encodeSslRequest, written } from '../wire/wire.ts'
 import { ignoreErrors, SocketBytes } from './socket-bytes.ts'
-import type { UpstreamTarget } from './target.ts'
+import type { UpstreamTarget, UpstreamTlsMode } from './target.ts'
 
 /** A stream that is ready for the StartupMessage (or a CancelRequest). */
 export interface UpstreamStream {
@@ -23,6 +23,22 @@ export interface UpstreamStream {
 
 /** Whether to use TLS on this attempt: what `mode` leaves open is tried in two attempts. */
 export type TlsAttempt = 'never' | 'if_offered' | 'always'
+
+/** `allow` and `prefer` try the other way if pg_hba.conf has no entry for the first. */
+export function tlsAttempts(mode: UpstreamTlsMode): readonly [TlsAttempt, TlsAttempt?] {
+  switch (mode) {
+    case 'disable':
+      return ['never']
+    case 'allow':
+      return ['never', 'always']
+    case 'prefer':
+      return ['if_offered', 'never']
+    case 'require':
+    case 'verify-ca':
+    case 'verify-full':
+      return ['always']
+  }
+}
 
 /** Connects and, where wanted, encrypts. The interrupt destroys the socket and ends every wait. */
 export async function openStream(
@@ -159,7 +175,7 @@ function encrypt(socket: net.Socket, target: UpstreamTarget): Promise<UpstreamSt
 }
 
 /** `sslmode` in Node's words. */
-function tlsOptions(target: UpstreamTarget): tls.ConnectionOptions {
+export function tlsOptions(target: UpstreamTarget): tls.ConnectionOptions {
   const { mode, ca, cert, key, crl, serverName, negotiation } = target.tls
   const name = serverName ?? target.host
   // libpq: with a root certificate, `require` verifies the chain like `verify-ca`.

@@ -34,3 +34,4 @@ export type {
   UpstreamTls,
   UpstreamTlsMode,
 } from './target.ts'
+export { tlsAttempts, tlsOptions, type TlsAttempt } from './tls.ts'

@@ -128,6 +128,13 @@ describe.runIf(existsSync('dist/main.js'))('regate sql', () => {
     expect(out).toContain('after')
   })
 
+  test('sslmode=verify-full never falls back to cleartext', async () => {
+    const url = `${server.url()}?sslmode=verify-full`
+    const { code, out, err } = await run(['sql', url, '-c', 'SELECT 1'], null)
+    expect([code, out]).toEqual([1, ''])
+    expect(err).toMatch(/does not support SSL[\s\S]*hint: sslmode asks for TLS/)
+  })
+
   test('a server that is not there, and a URL that is none, say what to do', async () => {
     const gone = await run(['sql', 'postgres://x@127.0.0.1:1/x', '-c', 'SELECT 1'], null)
     expect(gone.code).toBe(1)
