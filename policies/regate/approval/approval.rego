@@ -146,7 +146,8 @@ terms := object.union(_default_terms, given) if {
 # description: A reviewer has approved exactly this statement.
 approved if input.approval.outcome == "approved"
 
-_default_terms := object.union({"groups": ["admins"], "quorum": 1, "wait": "30s", "ttl": "15m"}, _given_terms)
+# Without `wait` and `ttl`: what the data leaves open is `approvals.wait` and `approvals.ttl` of regate.yaml.
+_default_terms := object.union({"groups": ["admins"], "quorum": 1}, _given_terms)
 
 _given_terms := data.regate.approvals
 

@@ -149,8 +149,15 @@ test_terms_of_a_group_come_first if {
 	groups := {"interns": {"read": ["*"], "write": {"*": "approve"}, "approval": {"quorum": 2}}}
 	held := statement.decision with input as inputs.statement(["interns"], "insert", writing(["insert"], false))
 		with data.regate.groups as groups
-	held.approval.quorum == 2
-	held.approval.ttl
+		with data.regate.approvals as {"groups": ["dba"], "ttl": "1h"}
+	held.approval == {"groups": ["dba"], "quorum": 2, "ttl": "1h"}
+}
+
+test_times_that_the_data_does_not_give_are_left_to_the_configuration if {
+	held := statement.decision with input as inputs.statement(["interns"], "insert", writing(["insert"], false))
+		with data.regate.groups as {"interns": {"read": ["*"], "write": {"*": "approve"}}}
+		with data.regate.approvals as {}
+	held.approval == {"groups": ["admins"], "quorum": 1}
 }
 
 test_an_estimate_beyond_all_numbers_is_above_every_threshold if {
