@@ -1,6 +1,30 @@
 # METADATA
-# description: Input documents for the tests of the pack, small and complete.
+# description: |
+#   Input documents for the tests of the pack, small and complete, and the data they are judged by. Nothing here reads
+#   data.json or rules of your own, so the tests of the pack hold whatever you write there.
 package regate.inputs_test
+
+# METADATA
+# description: What the pack decides on this input where groups and columns are these, and there are no rules of your own.
+judge(asked, groups_, columns_) := decision if {
+	decision := data.regate.statement.decision with input as asked
+		with data.regate.groups as groups_
+		with data.regate.columns as columns_
+		with data.regate.approvals as approvals
+		with data.regate.custom as {}
+}
+
+# METADATA
+# description: The same with denials of your own, as `data.regate.custom.deny` gives them.
+judge_denied(asked, groups_, denials) := decision if {
+	decision := data.regate.statement.decision with input as asked
+		with data.regate.groups as groups_
+		with data.regate.columns as {}
+		with data.regate.approvals as approvals
+		with data.regate.custom as {"deny": denials}
+}
+
+approvals := {"groups": ["reviewers"], "quorum": 1, "wait": "10s", "ttl": "5m"}
 
 # METADATA
 # description: Columns and groups as the tests know them.

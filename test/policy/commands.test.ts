@@ -85,6 +85,44 @@ describe('regate policy init', () => {
     expect(findings.filter(({ passed }) => !passed)).toEqual([])
   }, 120_000)
 
+  it("makes tests that hold for other data and beside rules of one's own", async () => {
+    const directory = join(scratch, 'other-schema')
+    await initPolicies(directory)
+    const data = {
+      regate: {
+        columns: {
+          'crm.people.tax_number': { class: 'pii', mask: { kind: 'hash' } },
+          'public.users.id': { class: 'odd', mask: { kind: 'null' } },
+          'public.customers.name': { class: 'odd' },
+        },
+        groups: {
+          support: { read: ['crm.*'], unmask: [] },
+          agents: { read: [], settings: { search_path: 'crm' } },
+          admins: { databases: ['crm'], limits: { rows: 1 } },
+        },
+        approvals: { groups: ['leads'], quorum: 2, wait: '1m', ttl: '1h' },
+      },
+    }
+    writeFileSync(join(directory, 'data.json'), JSON.stringify(data))
+    const rule = 'package regate.custom\n\ndeny contains "nobody does anything"\n'
+    writeFileSync(join(directory, 'custom/custom.rego'), rule)
+    const opa = await realOpa()
+    const output = await printed(() => testOnce(opa, directory, workbench, options))
+    expect(output).toMatch(/PASS: (\d+)\/\1/)
+    writeFileSync(join(directory, 'data.json'), '{}')
+    const empty = await printed(() => testOnce(opa, directory, workbench, options))
+    expect(empty).toMatch(/PASS: (\d+)\/\1/)
+  }, 120_000)
+
+  it('makes a workflow for the root of the repository, with this version of regate', () => {
+    const directory = join(scratch, 'mine')
+    const workflow = readFileSync(join(directory, '.github/workflows/policies.yml'), 'utf8')
+    expect(workflow).not.toContain('npx')
+    expect(workflow).toContain('POLICIES: "mine"')
+    const { version } = JSON.parse(readFileSync('package.json', 'utf8')) as { version: string }
+    expect(workflow).toContain(`npm install --global ./regate-${version}.tgz`)
+  })
+
   it('never writes over what is there', async () => {
     await expect(initPolicies(copyOfPack())).rejects.toThrow('not empty')
   })
@@ -146,6 +184,24 @@ describe('regate policy check', () => {
     const found = failed.find((finding) => finding.check.startsWith(check))
     expect(found?.words).toContain(words)
     expect(found?.words).toMatch(/mine\.rego/)
+  })
+
+  it('types packages that name no schema, and says one mistake once', async () => {
+    const directory = copyOfPack()
+    const rule = 'package regate.rules\n\nx if input.access.colums == []\n'
+    writeFileSync(join(directory, 'mine.rego'), rule)
+    const findings = await checkDirectory(await realOpa(), directory)
+    expect(findings).toHaveLength(1)
+    expect(findings[0]?.words).toMatch(/mine\.rego:3: .*input\.access\.colums/)
+  })
+
+  it('leaves a package the schema that it names', async () => {
+    const directory = copyOfPack()
+    const schema = '# METADATA\n# schemas:\n#   - input: schema.connect.input\n'
+    const rule = `${schema}package regate.logins\n\nx if input.startup.database == "shop"\n`
+    writeFileSync(join(directory, 'mine.rego'), rule)
+    const findings = await checkDirectory(await realOpa(), directory)
+    expect(findings.filter(({ passed }) => !passed)).toEqual([])
   })
 })
 

@@ -132,6 +132,8 @@ describe.runIf(existsSync(main))('the guide to policies', () => {
     const of = (command: string): string =>
       [...said].find(([text]) => text.includes(command))?.[1] ?? ''
     expect(of('policy test')).toMatch(/PASS: (\d+)\/\1/)
+    // The page edits data.json; the pack's own tests must hold all the same.
+    expect(fences.map(({ file }) => file)).toContain('policies/data.json')
     expect(of('policy explain')).toContain('mask')
     expect(of('regate sql')).toContain('****')
     expect(of('policy replay')).toContain('0')

@@ -1,5 +1,7 @@
 package regate.access_test
 
+import data.regate.inputs_test as inputs
+
 test_harmless_effects_need_no_right if {
 	every effect in ["read", "transaction", "session"] {
 		decide(["agents"], "select", {"effects": [effect]}).action == "allow"
@@ -30,7 +32,6 @@ test_write_without_a_relation_is_an_effect if {
 }
 
 test_a_group_may_forbid_transactions if {
-	result := data.regate.statement.decision with input as data.regate.inputs_test.statement(["strict"], "transaction", {"effects": ["transaction"]})
-		with data.regate.groups as {"strict": {"read": ["*"], "effects": {"transaction": "deny"}}}
+	result := inputs.judge(inputs.statement(["strict"], "transaction", {"effects": ["transaction"]}), {"strict": {"read": ["*"], "effects": {"transaction": "deny"}}}, {})
 	result.action == "deny"
 }

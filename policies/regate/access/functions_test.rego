@@ -17,18 +17,15 @@ test_functions_that_reach_around_are_closed if {
 
 test_a_function_can_be_granted_by_name if {
 	asked := inputs.statement(["runners"], "select", {"functions": [inputs.function_of("public", "report", "opaque")]})
-	result := data.regate.statement.decision with input as asked
-		with data.regate.groups as {"runners": {"read": ["*"], "functions": {"public.report": "allow"}}}
+	result := inputs.judge(asked, {"runners": {"read": ["*"], "functions": {"public.report": "allow"}}}, {})
 	result.action == "allow"
-	held := data.regate.statement.decision with input as asked
-		with data.regate.groups as {"runners": {"read": ["*"], "functions": {"public.report": "approve"}}}
+	held := inputs.judge(asked, {"runners": {"read": ["*"], "functions": {"public.report": "approve"}}}, {})
 	held.action == "approve"
 }
 
 test_a_grant_for_a_builtin_is_none_for_a_namesake if {
 	asked := inputs.statement(["runners"], "select", {"functions": [inputs.function_of("evil", "pg_read_file", "opaque")]})
-	result := data.regate.statement.decision with input as asked
-		with data.regate.groups as {"runners": {"read": ["*"], "functions": {"pg_read_file": "allow"}}}
+	result := inputs.judge(asked, {"runners": {"read": ["*"], "functions": {"pg_read_file": "allow"}}}, {})
 	result.action == "deny"
 }
 
@@ -50,6 +47,6 @@ test_what_cannot_be_analysed_is_open_to_those_who_may_everything if {
 test_a_missing_complete_is_no_completeness if {
 	asked := inputs.statement(["agents"], "select", {})
 	bare := object.union(object.remove(asked, ["access"]), {"access": object.remove(asked.access, ["complete"])})
-	result := data.regate.statement.decision with input as bare with data.regate.groups as inputs.groups
+	result := inputs.judge(bare, inputs.groups, {})
 	result.action == "deny"
 }

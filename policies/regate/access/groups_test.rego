@@ -1,12 +1,9 @@
 package regate.access_test
 
 import data.regate.inputs_test as inputs
-import data.regate.statement
 
 decide(names, kind, access) := result if {
-	result := statement.decision with input as inputs.statement(names, kind, access)
-		with data.regate.groups as inputs.groups
-		with data.regate.columns as inputs.columns
+	result := inputs.judge(inputs.statement(names, kind, access), inputs.groups, inputs.columns)
 }
 
 test_nobody_is_denied if {
@@ -36,11 +33,11 @@ at(minute_of_week) := result if {
 		inputs.statement(["shift"], "select", {}),
 		{"time": {"unix_ms": 0, "rfc3339": "", "weekday": "", "minute_of_day": 0, "minute_of_week": minute_of_week}},
 	)
-	result := statement.decision with input as asked with data.regate.groups as windowed
+	result := inputs.judge(asked, windowed, {})
 }
 
 test_windows_ask_for_the_time if {
-	asked := statement.decision with input as inputs.statement(["shift"], "select", {}) with data.regate.groups as windowed
+	asked := inputs.judge(inputs.statement(["shift"], "select", {}), windowed, {})
 	asked.action == "deny"
 	asked.asks == ["time"]
 }
@@ -62,7 +59,7 @@ at_night(minute_of_week) := result if {
 		inputs.statement(["shift"], "select", {}),
 		{"time": {"unix_ms": 0, "rfc3339": "", "weekday": "", "minute_of_day": 0, "minute_of_week": minute_of_week}},
 	)
-	result := statement.decision with input as asked with data.regate.groups as night
+	result := inputs.judge(asked, night, {})
 }
 
 test_a_window_past_midnight_belongs_to_the_day_it_began if {
@@ -78,20 +75,20 @@ test_a_window_past_midnight_of_saturday_goes_on_on_sunday if {
 		inputs.statement(["shift"], "select", {}),
 		{"time": {"unix_ms": 0, "rfc3339": "", "weekday": "", "minute_of_day": 0, "minute_of_week": 100}},
 	)
-	result := statement.decision with input as asked with data.regate.groups as weekend
+	result := inputs.judge(asked, weekend, {})
 	result.action == "allow"
 }
 
 listed := {"batch": {"read": ["*"], "statements": ["f00d"]}}
 
 test_listed_statements_pass if {
-	result := statement.decision with input as inputs.statement(["batch"], "select", {}) with data.regate.groups as listed
+	result := inputs.judge(inputs.statement(["batch"], "select", {}), listed, {})
 	result.action == "allow"
 }
 
 test_statements_that_are_not_listed_are_denied_with_their_fingerprint if {
 	asked := object.union(inputs.statement(["batch"], "select", {}), {"statement": {"fingerprint": "beef"}})
-	result := statement.decision with input as asked with data.regate.groups as listed
+	result := inputs.judge(asked, listed, {})
 	result.action == "deny"
 	contains(result.hint, "beef")
 }

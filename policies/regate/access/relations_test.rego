@@ -59,8 +59,7 @@ test_a_grant_on_a_view_is_a_grant_on_what_it_reads if {
 	groups := {"viewers": {"read": ["public.v"]}}
 	base := object.union(inputs.relation("users", ["select"]), {"through": "view"})
 	access := {"relations": [inputs.relation("v", ["select"]), base]}
-	result := data.regate.statement.decision with input as inputs.statement(["viewers"], "select", access)
-		with data.regate.groups as groups
+	result := inputs.judge(inputs.statement(["viewers"], "select", access), groups, {})
 	result.action == "allow"
 }
 
@@ -68,10 +67,9 @@ test_what_a_function_reads_needs_a_grant_unless_the_function_has_one if {
 	base := object.union(inputs.relation("users", ["select"]), {"through": "function"})
 	access := {"relations": [base], "functions": [inputs.function_of("public", "f", "volatile")]}
 	asked := inputs.statement(["callers"], "select", access)
-	denied := data.regate.statement.decision with input as asked with data.regate.groups as {"callers": {"read": []}}
+	denied := inputs.judge(asked, {"callers": {"read": []}}, {})
 	denied.action == "deny"
-	allowed := data.regate.statement.decision with input as asked
-		with data.regate.groups as {"callers": {"read": [], "functions": {"public.f": "allow"}}}
+	allowed := inputs.judge(asked, {"callers": {"read": [], "functions": {"public.f": "allow"}}}, {})
 	allowed.action == "allow"
 }
 
@@ -114,7 +112,6 @@ test_the_query_of_other_sessions_is_closed_the_rest_is_open if {
 
 test_a_catalog_granted_by_name_is_open if {
 	access := {"relations": [inputs.relation_in("pg_catalog", "pg_stats", ["select"])]}
-	result := data.regate.statement.decision with input as inputs.statement(["dba"], "select", access)
-		with data.regate.groups as {"dba": {"read": ["*", "pg_catalog.pg_stats"]}}
+	result := inputs.judge(inputs.statement(["dba"], "select", access), {"dba": {"read": ["*", "pg_catalog.pg_stats"]}}, {})
 	result.action == "allow"
 }

@@ -53,7 +53,6 @@ test_showing_is_open if changing(["agents"], inputs.setting("work_mem", "show", 
 
 test_a_group_may_name_settings if {
 	asked := inputs.statement(["apps"], "variableset", {"effects": ["session"], "settings": [inputs.setting("app.tenant", "set", "7")]})
-	result := data.regate.statement.decision with input as asked
-		with data.regate.groups as {"apps": {"read": ["*"], "settable": ["app.*"]}}
+	result := inputs.judge(asked, {"apps": {"read": ["*"], "settable": ["app.*"]}}, {})
 	result.action == "allow"
 }

@@ -1,12 +1,9 @@
 package regate.approval_test
 
 import data.regate.inputs_test as inputs
-import data.regate.statement
 
 decide(names, kind, access) := result if {
-	result := statement.decision with input as inputs.statement(names, kind, access)
-		with data.regate.groups as inputs.groups
-		with data.regate.columns as {}
+	result := inputs.judge(inputs.statement(names, kind, access), inputs.groups, {})
 }
 
 writing(actions, filtered) := {"effects": ["write"], "filtered": filtered, "relations": [inputs.relation("orders", actions)]}
@@ -16,7 +13,7 @@ test_update_and_delete_without_where_are_held if {
 		held := decide(["engineers"], kind, writing([kind], false))
 		held.action == "approve"
 		held.rule == "regate.approval.unfiltered"
-		held.approval.groups == data.regate.approvals.groups
+		held.approval == inputs.approvals
 	}
 }
 
@@ -37,7 +34,7 @@ test_a_delete_without_where_inside_with_is_held if {
 		inputs.statement(["engineers"], "select", writing(["delete", "select"], true)),
 		{"statement": {"ast": {"SelectStmt": {"withClause": {"ctes": [{"CommonTableExpr": {"ctequery": {"DeleteStmt": {"relation": {"relname": "orders"}}}}}]}}}}},
 	)
-	held := statement.decision with input as asked with data.regate.groups as inputs.groups
+	held := inputs.judge(asked, inputs.groups, {})
 	held.rule == "regate.approval.unfiltered"
 }
 
@@ -46,7 +43,7 @@ test_a_delete_with_where_inside_with_passes if {
 		inputs.statement(["engineers"], "select", writing(["delete", "select"], false)),
 		{"statement": {"ast": {"SelectStmt": {"withClause": {"ctes": [{"CommonTableExpr": {"ctequery": {"DeleteStmt": {"relation": {"relname": "orders"}, "whereClause": {}}}}}]}}}}},
 	)
-	result := statement.decision with input as asked with data.regate.groups as inputs.groups
+	result := inputs.judge(asked, inputs.groups, {})
 	result.action == "allow"
 }
 
@@ -55,7 +52,7 @@ test_an_approved_statement_runs if {
 		inputs.statement(["engineers"], "delete", writing(["delete"], false)),
 		{"approval": {"id": "a1", "outcome": "approved", "by": ["grace"], "at": "2026-01-01T00:00:00Z"}},
 	)
-	result := statement.decision with input as asked with data.regate.groups as inputs.groups
+	result := inputs.judge(asked, inputs.groups, {})
 	result.action == "allow"
 }
 
@@ -64,7 +61,7 @@ test_an_approval_lifts_no_denial if {
 		inputs.statement(["agents"], "delete", writing(["delete"], true)),
 		{"approval": {"id": "a1", "outcome": "approved", "by": ["grace"], "at": "2026-01-01T00:00:00Z"}},
 	)
-	result := statement.decision with input as asked with data.regate.groups as inputs.groups
+	result := inputs.judge(asked, inputs.groups, {})
 	result.action == "deny"
 }
 
@@ -73,7 +70,7 @@ test_another_outcome_is_no_approval if {
 		inputs.statement(["engineers"], "delete", writing(["delete"], false)),
 		{"approval": {"id": "a1", "outcome": "rejected", "by": ["grace"], "at": "2026-01-01T00:00:00Z"}},
 	)
-	result := statement.decision with input as asked with data.regate.groups as inputs.groups
+	result := inputs.judge(asked, inputs.groups, {})
 	result.action == "approve"
 }
 
@@ -84,19 +81,17 @@ estimated(rows, groups) := result if {
 		inputs.statement(["analysts"], "select", inputs.reading([])),
 		{"estimate": {"cost": 10, "rows": 1, "rows_max": rows, "nodes": ["Nested Loop"]}},
 	)
-	result := statement.decision with input as asked with data.regate.groups as groups with data.regate.columns as {}
+	result := inputs.judge(asked, groups, {})
 }
 
 test_an_estimate_is_asked_for_what_would_pass if {
-	asked := statement.decision with input as inputs.statement(["analysts"], "select", inputs.reading([]))
-		with data.regate.groups as estimating with data.regate.columns as {}
+	asked := inputs.judge(inputs.statement(["analysts"], "select", inputs.reading([])), estimating, {})
 	asked.action == "deny"
 	asked.asks == ["estimate"]
 }
 
 test_no_estimate_is_asked_for_what_is_denied if {
-	denied := statement.decision with input as inputs.statement(["analysts"], "delete", writing(["delete"], true))
-		with data.regate.groups as estimating with data.regate.columns as {}
+	denied := inputs.judge(inputs.statement(["analysts"], "delete", writing(["delete"], true)), estimating, {})
 	denied.action == "deny"
 	not denied.asks
 }
@@ -106,8 +101,7 @@ asked_of(kind, ast) if {
 		inputs.statement(["analysts"], kind, inputs.reading([])),
 		{"statement": {"ast": ast}},
 	)
-	decision := statement.decision with input as asked
-		with data.regate.groups as estimating with data.regate.columns as {}
+	decision := inputs.judge(asked, estimating, {})
 	decision.asks == ["estimate"]
 }
 
@@ -126,9 +120,7 @@ test_what_cannot_be_estimated_is_above_every_threshold if {
 		inputs.statement(["analysts"], "select", inputs.reading([])),
 		{"estimate": {"cost": 1.7e308, "rows": 1.7e308, "rows_max": 1.7e308, "nodes": ["unknown"]}},
 	)
-	decision := statement.decision with input as asked
-		with data.regate.groups as {"analysts": {"read": ["*"], "estimate": {"cost": 9e99, "above": "deny"}}}
-		with data.regate.columns as {}
+	decision := inputs.judge(asked, {"analysts": {"read": ["*"], "estimate": {"cost": 9e99, "above": "deny"}}}, {})
 	decision.action == "deny"
 	contains(decision.reason, "cannot be estimated")
 }
@@ -172,8 +164,6 @@ test_an_approval_lifts_no_estimate_that_denies if {
 			"approval": {"id": "a1", "outcome": "approved", "by": ["grace"], "at": "2026-01-01T00:00:00Z"},
 		},
 	)
-	result := statement.decision with input as asked
-		with data.regate.groups as {"analysts": {"read": ["*"], "estimate": {"rows": 1000, "above": "deny"}}}
-		with data.regate.columns as {}
+	result := inputs.judge(asked, {"analysts": {"read": ["*"], "estimate": {"rows": 1000, "above": "deny"}}}, {})
 	result.action == "deny"
 }

@@ -62,6 +62,6 @@ test_databases_of_a_group if {
 }
 
 test_an_empty_input_is_denied if {
-	denied := connect.decision with input as {}
+	denied := connect.decision with input as {} with data.regate.groups as {}
 	denied.action == "deny"
 }

@@ -1,14 +1,30 @@
 # METADATA
 # description: |
-#   What the sample groups of data.json may do with the demo's shop. Tests written against SQL: the statements are in
-#   shop.fixture.sql. Copy this pair for policies and tables of your own.
+#   What three groups may do with the demo's shop. Tests written against SQL: the statements are in shop.fixture.sql.
+#   Copy this pair for policies and tables of your own; without `with data.regate…` a test judges by your data.json.
 package regate.examples_test
 
-import data.regate.statement
+import data.regate.inputs_test as inputs
 
-judge(name) := decision if {
-	decision := statement.decision with input as data.fixtures[name]
+columns := {
+	"public.customers.email": {"class": "contact", "mask": {"kind": "partial", "email": true}},
+	"public.customers.ssn": {"class": "pii", "mask": {"kind": "redact"}},
 }
+
+groups := {
+	"agents": {"read": ["*"], "write": [], "ddl": "deny", "unmask": [], "infer": false},
+	"engineers": {
+		"read": ["*"],
+		"write": {"public.orders": "allow", "*": "approve"},
+		"ddl": "approve",
+		"unmask": ["contact"],
+		"infer": false,
+		"settings": {"statement_timeout": "60s"},
+	},
+	"admins": {"read": ["*"], "write": ["*"], "ddl": "allow", "unmask": ["*"], "infer": true},
+}
+
+judge(name) := inputs.judge(data.fixtures[name], groups, columns)
 
 test_agents_read_what_is_not_classified if {
 	judge("agent_reads_names").action == "allow"

@@ -1,12 +1,9 @@
 package regate.masking_test
 
 import data.regate.inputs_test as inputs
-import data.regate.statement
 
 decide(names, kind, access) := result if {
-	result := statement.decision with input as inputs.statement(names, kind, access)
-		with data.regate.groups as inputs.groups
-		with data.regate.columns as inputs.columns
+	result := inputs.judge(inputs.statement(names, kind, access), inputs.groups, inputs.columns)
 }
 
 output(name, via) := {"index": 0, "name": "x", "sources": [object.union({"column": concat(".", ["public", "users", name])}, via)]}
@@ -38,20 +35,16 @@ test_a_source_that_the_columns_do_not_list_is_masked_all_the_same if {
 }
 
 test_a_column_without_a_mask_is_redacted if {
-	result := statement.decision with input as inputs.statement(["agents"], "select", inputs.reading([inputs.column("ssn", ["output"])]))
-		with data.regate.groups as inputs.groups
-		with data.regate.columns as {"public.users.ssn": {"class": "pii"}}
+	result := inputs.judge(inputs.statement(["agents"], "select", inputs.reading([inputs.column("ssn", ["output"])])), inputs.groups, {"public.users.ssn": {"class": "pii"}})
 	result.masks["public.users.ssn"] == {"kind": "redact"}
 }
 
 test_a_column_without_a_class_is_masked_for_all_but_those_who_see_everything if {
 	classless := {"public.users.ssn": {"mask": {"kind": "null"}}}
 	asked := inputs.reading([inputs.column("ssn", ["output"])])
-	masked := statement.decision with input as inputs.statement(["engineers"], "select", asked)
-		with data.regate.groups as inputs.groups with data.regate.columns as classless
+	masked := inputs.judge(inputs.statement(["engineers"], "select", asked), inputs.groups, classless)
 	masked.action == "mask"
-	clear := statement.decision with input as inputs.statement(["admins"], "select", asked)
-		with data.regate.groups as inputs.groups with data.regate.columns as classless
+	clear := inputs.judge(inputs.statement(["admins"], "select", asked), inputs.groups, classless)
 	clear.action == "allow"
 }
 
@@ -70,9 +63,7 @@ test_the_hint_says_what_works_instead if {
 }
 
 test_who_may_infer_may_filter if {
-	result := statement.decision with input as inputs.statement(["analysts"], "select", inputs.reading([inputs.column("ssn", ["filter"])]))
-		with data.regate.groups as {"analysts": {"read": ["*"], "unmask": [], "infer": true}}
-		with data.regate.columns as inputs.columns
+	result := inputs.judge(inputs.statement(["analysts"], "select", inputs.reading([inputs.column("ssn", ["filter"])])), {"analysts": {"read": ["*"], "unmask": [], "infer": true}}, inputs.columns)
 	result.action == "mask"
 }
 
@@ -109,11 +100,9 @@ test_masked_columns_are_not_written if {
 		"effects": ["write"], "relations": [inputs.relation("users", ["insert"])],
 		"columns": [inputs.column("ssn", ["assign"])],
 	})
-	denied := statement.decision with input as asked with data.regate.groups as groups with data.regate.columns as inputs.columns
+	denied := inputs.judge(asked, groups, inputs.columns)
 	denied.rule == "regate.masking.write"
-	trusted := statement.decision with input as asked
-		with data.regate.groups as {"writers": object.union(groups.writers, {"write_masked": ["pii"]})}
-		with data.regate.columns as inputs.columns
+	trusted := inputs.judge(asked, {"writers": object.union(groups.writers, {"write_masked": ["pii"]})}, inputs.columns)
 	trusted.action == "mask"
 }
 
@@ -123,7 +112,7 @@ test_classified_columns_are_not_renamed_without_infer if {
 		"effects": ["ddl"], "relations": [inputs.relation("users", ["alter"])],
 		"columns": [inputs.column("ssn", [])],
 	})
-	denied := statement.decision with input as asked with data.regate.groups as groups with data.regate.columns as inputs.columns
+	denied := inputs.judge(asked, groups, inputs.columns)
 	denied.rule == "regate.masking.rename"
 }
 

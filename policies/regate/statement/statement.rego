@@ -103,8 +103,38 @@ _denial := denial if {
 } else := denial if {
 	denial := masking.rename_denial
 } else := denial if {
+	denial := _custom_denial
+} else := denial if {
 	denial := approval.estimate_denial
 }
+
+# METADATA
+# title: Rules of your own
+# description: |
+#   Each element of the set `data.regate.custom.deny` is a reason against the statement: an object with `reason`, and
+#   `rule` and `hint` if you like, or the reason alone. Whatever else is there denies too, but for `false`.
+# custom:
+#   id: regate.custom.deny
+_custom_denial := object.union(
+	{"rule": "regate.custom.deny", "reason": "a rule of your own denies this statement"},
+	_custom_words(_custom_denials[0]),
+)
+
+_custom_denials := [denial | some denial in data.regate.custom.deny] if {
+	type_name(data.regate.custom.deny) in {"set", "array"}
+} else := [data.regate.custom.deny] if {
+	data.regate.custom.deny != false
+}
+
+_custom_words(denial) := {name: text |
+	some name in ["rule", "reason", "hint"]
+	text := denial[name]
+	is_string(text)
+} if {
+	is_object(denial)
+} else := {"reason": denial} if {
+	is_string(denial)
+} else := {}
 
 # Of several groups the most generous limit counts; null lifts it. A group that sets none lifts none.
 _limits := {

@@ -1,12 +1,9 @@
 package regate.statement_test
 
 import data.regate.inputs_test as inputs
-import data.regate.statement
 
 decide(names, groups) := result if {
-	result := statement.decision with input as inputs.statement(names, "select", {})
-		with data.regate.groups as groups
-		with data.regate.columns as {}
+	result := inputs.judge(inputs.statement(names, "select", {}), groups, {})
 }
 
 test_every_decision_has_an_action_and_a_rule if {
@@ -18,7 +15,7 @@ test_every_decision_has_an_action_and_a_rule if {
 }
 
 test_an_empty_input_is_denied if {
-	denied := statement.decision with input as {}
+	denied := inputs.judge({}, {}, {})
 	denied.action == "deny"
 }
 
@@ -44,4 +41,28 @@ test_null_lifts_a_limit if {
 test_a_budget_of_rows if {
 	groups := {"a": {"read": ["*"], "limits": {"budget": {"rows": 1000, "per": "1h"}}}}
 	decide(["a"], groups).limits.budget == {"rows": 1000, "per": "1h"}
+}
+
+denied_by(denials) := inputs.judge_denied(inputs.statement(["agents"], "select", {}), inputs.groups, denials)
+
+test_a_rule_of_your_own_denies if {
+	said := {"rule": "shop.no_star", "reason": "name the columns", "hint": "write them out"}
+	denied_by([said]) == object.union(said, {"action": "deny"})
+	denied_by(["name the columns"]) == {"action": "deny", "rule": "regate.custom.deny", "reason": "name the columns"}
+	denied_by([]).action == "allow"
+}
+
+test_whatever_a_rule_of_your_own_gives_denies if {
+	every odd in [{}, {"action": "allow"}, {"reason": 1}, null, false, 7, ["x"]] {
+		denied_by([odd]).action == "deny"
+		denied_by([odd]).rule == "regate.custom.deny"
+	}
+	every odd in [true, null, 7, "no", {}, {"reason": "no"}] {
+		denied_by(odd).action == "deny"
+	}
+	denied_by(false).action == "allow"
+}
+
+test_a_rule_of_the_pack_comes_first if {
+	inputs.judge_denied(inputs.statement([], "select", {}), inputs.groups, ["no"]).rule == "regate.access.groups"
 }
