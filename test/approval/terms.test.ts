@@ -34,7 +34,7 @@ const engineers = { read: ['*'], write: { '*': 'approve' } }
 /** What the requester is told, and how the statement ends. */
 async function held(
   approvals: object,
-  options: { readonly data?: object; readonly bundle?: string } = {},
+  options: { readonly data?: Readonly<Record<string, unknown>>; readonly bundle?: string } = {},
 ): Promise<{ readonly told: string; readonly ended: string; readonly ms: number }> {
   const proxy = await startProxy(server, {
     groups: ['engineers'],

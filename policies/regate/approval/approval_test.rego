@@ -139,16 +139,23 @@ test_null_lifts_a_threshold if estimated(1001, {"analysts": {"read": ["*"], "est
 
 test_terms_of_a_group_come_first if {
 	groups := {"interns": {"read": ["*"], "write": {"*": "approve"}, "approval": {"quorum": 2}}}
-	held := statement.decision with input as inputs.statement(["interns"], "insert", writing(["insert"], false))
+	asked := inputs.statement(["interns"], "insert", writing(["insert"], false))
+	held := data.regate.statement.decision with input as asked
 		with data.regate.groups as groups
+		with data.regate.columns as {}
 		with data.regate.approvals as {"groups": ["dba"], "ttl": "1h"}
+		with data.regate.custom as {}
 	held.approval == {"groups": ["dba"], "quorum": 2, "ttl": "1h"}
 }
 
 test_times_that_the_data_does_not_give_are_left_to_the_configuration if {
-	held := statement.decision with input as inputs.statement(["interns"], "insert", writing(["insert"], false))
-		with data.regate.groups as {"interns": {"read": ["*"], "write": {"*": "approve"}}}
+	groups := {"interns": {"read": ["*"], "write": {"*": "approve"}}}
+	asked := inputs.statement(["interns"], "insert", writing(["insert"], false))
+	held := data.regate.statement.decision with input as asked
+		with data.regate.groups as groups
+		with data.regate.columns as {}
 		with data.regate.approvals as {}
+		with data.regate.custom as {}
 	held.approval == {"groups": ["admins"], "quorum": 1}
 }
 
