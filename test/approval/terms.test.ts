@@ -75,7 +75,10 @@ test("a directory that policy init made leaves the times to regate.yaml, and so 
   await initPolicies(made)
   const mine = await held({ wait: '4m', ttl: '8m' }, { bundle: made })
   expect(mine.told).toContain('It waits here for 4 min and stays open for 8 min')
-  const demo = JSON.parse(await readFile('src/commands/demo/data.json', 'utf8')) as Record<string, unknown>
+  const demo = JSON.parse(await readFile('src/commands/demo/data.json', 'utf8')) as Record<
+    string,
+    unknown
+  >
   const { told, ended } = await held({ wait: '5m' }, { data: demo })
   expect(told).toContain('It waits here for 5 min and stays open for 15 min')
   expect(ended).toBe('it still waits')
