@@ -5,6 +5,14 @@ import { configurationJsonSchema } from '../dist/config/config.js'
 
 const schema = configurationJsonSchema()
 
+// What a limit is stands where it is defined.
+const limits = readFileSync('src/core/limits.ts', 'utf8')
+for (const [, text, name] of limits.matchAll(/\/\*\* ([^*]+) \*\/\n +(\w+):/g)) {
+  const property = schema.properties.limits.properties[name]
+  if (property === undefined) throw new Error(`limits.${name} is not in the schema`)
+  property.description = `${text} (${property.description})`
+}
+
 function write(path, text) {
   let before = ''
   try {

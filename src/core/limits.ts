@@ -5,6 +5,8 @@
 export const defaultLimits = {
   /** Connections accepted per worker, authenticated or not. */
   connectionsMax: 10_000,
+  /** Sessions of one subject in a worker, with those that are being connected. */
+  sessionsPerSubjectMax: 1_000,
   /** Connections that have not authenticated yet; who holds most of them gives up the first. */
   unauthenticatedMax: 1_000,
   /** StartupMessage, SSLRequest and the like. PostgreSQL's own MAX_STARTUP_PACKET_LENGTH. */

@@ -311,9 +311,12 @@ export class Server {
 
   async #begin(client: AcceptedClient): Promise<void> {
     const { log } = this.#options
+    const { subject } = client.identity
+    const entered = this.#sessions.enter(subject)
     let connection: UpstreamConnection | null = null
     let opened: Promise<OpenCatalog> | null = null
     try {
+      if (!entered) throw tooManySessions(subject)
       const destination = destinationOf(client, this.#options)
       const { entry, decision, role } = destination
       const target = entry.target(client.startup.database)
@@ -346,6 +349,7 @@ export class Server {
       if (gone.raised) throw gone.reason
       this.#run(client, destination, connection, ready, target)
     } catch (error) {
+      if (entered) this.#sessions.leave(subject)
       connection?.socket.destroy()
       opened?.then(
         (catalog) => {
@@ -419,6 +423,7 @@ export class Server {
       },
       onEnd: (why, error) => {
         catalog.release()
+        this.#sessions.leave(client.identity.subject)
         if (place !== null && this.#sessions.delete(place))
           this.#options.onSession?.({ kind: 'ended', id })
         audit.append('session_ended', `${members},"reason":${JSON.stringify(why)}`)
@@ -458,6 +463,12 @@ function greeting(connection: UpstreamConnection, secret: Buffer): Buffer {
     for (const [name, value] of connection.parameters) encodeParameterStatus(to, name, value)
     encodeBackendKeyData(to, connection.processId, secret)
     encodeReadyForQuery(to, 'idle')
+  })
+}
+
+function tooManySessions(subject: string): ProxyError {
+  return new ProxyError('too_many_connections', `too many connections for "${subject}"`, {
+    hint: 'Close sessions that are not needed, or ask the people who operate regate for a higher limits.sessionsPerSubjectMax.',
   })
 }
 

@@ -51,6 +51,8 @@ const shutdownMessage = 'terminating connection: regate is shutting down'
 export class Sessions {
   readonly #options: SessionsOptions
   readonly #running = new Bag<Running>()
+  /** Sessions of each subject, with those that are being connected. */
+  readonly #countOf = new Map<string, number>()
 
   constructor(options: SessionsOptions) {
     this.#options = options
@@ -67,6 +69,21 @@ export class Sessions {
   /** false where it was taken out before. */
   delete(place: Place<Running>): boolean {
     return this.#running.delete(place)
+  }
+
+  /** A session of the subject is to begin; false where it has as many as it may. */
+  enter(subject: string): boolean {
+    const count = this.#countOf.get(subject) ?? 0
+    if (count >= this.#options.limits.sessionsPerSubjectMax) return false
+    this.#countOf.set(subject, count + 1)
+    return true
+  }
+
+  /** One that had entered is over, or did not begin. */
+  leave(subject: string): void {
+    const count = this.#countOf.get(subject) ?? 0
+    if (count > 1) this.#countOf.set(subject, count - 1)
+    else this.#countOf.delete(subject)
   }
 
   /** Is it the client's side of a session? */

@@ -9,6 +9,7 @@ import { streamFrom } from '../support/source.ts'
 const unauthenticatedMax = 20
 const upstreamLoginCountMax = 4
 const failedAttemptsPerUserMax = 40
+const sessionsPerSubjectMax = 50
 const password = 'pw-alice-77'
 
 let postgres: TestPostgres
@@ -23,8 +24,16 @@ beforeAll(async () => {
   const upstream = (port: number) => ({ host: '127.0.0.1', port, tls: { mode: 'disable' } })
   const roles = { default: { user: postgres.user, password_env: 'TEST_PASSWORD_DEFAULT' } }
   proxy = await startProxy(postgres, {
-    users: { alice: { password, groups: ['admins'] } },
-    limits: { unauthenticatedMax, upstreamLoginCountMax, failedAttemptsPerUserMax },
+    users: {
+      alice: { password, groups: ['admins'] },
+      bob: { password, groups: ['admins'] },
+    },
+    limits: {
+      ...{ unauthenticatedMax, upstreamLoginCountMax, failedAttemptsPerUserMax },
+      sessionsPerSubjectMax,
+      // A stop waits for who is connecting.
+      upstreamConnectMsMax: 4_000,
+    },
     configuration: {
       databases: {
         postgres: { upstream: upstream(postgres.port), roles },
@@ -76,6 +85,26 @@ it('a server that is not there: logins that wait for it hold no place of others'
   )
   expect(served).toBe(upstreamLoginCountMax)
   for (const socket of waiting) socket.destroy()
+})
+
+it('sessions of one subject: it has as many as it may, others have theirs', async () => {
+  const open: pg.Client[] = []
+  const client = () => new pg.Client({ connectionString: proxy.url('postgres', 'alice', password) })
+  while (open.length < sessionsPerSubjectMax) {
+    const one = client()
+    await one.connect()
+    open.push(one)
+  }
+  await expect(client().connect()).rejects.toMatchObject({
+    code: '53300',
+    message: 'too many connections for "alice"',
+  })
+  const other = new pg.Client({ connectionString: proxy.url('postgres', 'bob', password) })
+  await other.connect()
+  await other.end()
+  await open.pop()?.end()
+  await expect.poll(() => login('postgres', password)).toBeInstanceOf(pg.Client)
+  for (const one of open) await one.end()
 })
 
 it('guesses from one address: the user comes in from another', async () => {
