@@ -21,8 +21,8 @@ import {
   columnValue,
   derive,
   opaqueValue,
-  plain,
   substitute,
+  telling,
   throughValue,
   unionOrigins,
   withSources,
@@ -31,7 +31,7 @@ import {
   type Value,
 } from './lineage.ts'
 import { fieldOf, Scope } from './scope.ts'
-import type { FunctionRow, RelationRow, TypeRow } from './snapshot.ts'
+import type { FunctionRow, RelationRow } from './snapshot.ts'
 
 /** A context for a body of its own: its own recorder, path and recursion guard. */
 export function bodyContext(
@@ -224,43 +224,6 @@ function generatedValue(
   }
 }
 
-// Domains
-
-/** Takes over what the checks of a domain (and of those it is over) touch. */
-export function domainChecks(type: number, context: Context): void {
-  let row = context.catalog.type(type)
-  for (let depth = 0; row !== null && row.kind === 'domain' && depth < 32; depth += 1) {
-    if (row.checks.length > 0) absorbBody(domainBody(row, context), 'generated', [], context)
-    row = context.catalog.type(row.base)
-  }
-}
-
-function domainBody(row: TypeRow, context: Context): Body {
-  const key = `domain ${row.oid} ${pathKey(context.runtimePath)}`
-  const known = context.names.writes.get(key)
-  if (known !== undefined) return known
-  const own = bodyContext(row.oid, definitionPath(context), context)
-  const field = { name: 'value', value: plain(row.base) }
-  const scope = new Scope(null, [
-    {
-      name: '',
-      ...{ relation: null, system: null, fields: [field], rowType: 0, open: false },
-      ...{ relationVisible: false, columnsVisible: true },
-    },
-  ])
-  if (!context.active.has(row.oid)) {
-    for (const text of row.checks) {
-      const tree = parseExpression(text, own)
-      if (tree === null) own.recorder.fail(`a check of domain ${row.name} does not parse`)
-      else own.passes.expression(tree, scope, own)
-    }
-  }
-  const body: Body = { recorder: own.recorder, fields: [], open: false }
-  return isCutShort(context) || context.active.has(row.oid)
-    ? body
-    : remember(context.names.writes, key, body, bodiesMax)
-}
-
 // Functions
 
 /** The call of a user's function: its body's value with the arguments put in. */
@@ -287,8 +250,26 @@ export function functionBody(
   }
   absorbBody(body, 'function', args, context)
   if (row.volatility !== 'volatile') context.recorder.planned.add(body.recorder)
-  const value = throughValue(resultValue(called, body, context), 'function')
-  return { value: substitute(value, args), analysed: body.recorder.incomplete.size === 0 }
+  const result = throughValue(resultValue(called, body, context), 'function')
+  const inlined = row.language === 'sql' && args.some((argument) => !argument.total)
+  const value = inlined ? inlinedValue(called, result, args, context) : substitute(result, args)
+  return { value, analysed: body.recorder.incomplete.size === 0 }
+}
+
+/** The server may put the body, arguments that are not total included, in the place of the call. */
+function inlinedValue(
+  called: CatalogFunction,
+  result: Value,
+  args: readonly Value[],
+  context: Context,
+): Value {
+  const given = substitute(result, args)
+  // In FROM its whole query becomes part of the statement: an argument may be anywhere in it.
+  const value = called.returnsSet ? telling(given) : given
+  for (const source of value.sources) {
+    if (source.via === 'derived' && !source.total) context.recorder.source(source, 'argument')
+  }
+  return value
 }
 
 /**
@@ -323,7 +304,7 @@ function defaultValues(row: FunctionRow, context: Context): readonly Value[] {
 }
 
 /** Bodies kept for one catalog. */
-const bodiesMax = 5_000
+export const bodiesMax = 5_000
 
 /** Something that is still being analysed was called, or time ran out: this is not all. */
 export function isCutShort(context: Context): boolean {
@@ -486,5 +467,6 @@ function isTotalBody(body: Body): boolean {
   for (const access of body.recorder.functions.values()) {
     if (access.class !== 'total') return false
   }
-  return body.recorder.incomplete.size === 0 && body.fields.every((field) => field.value.total)
+  const { incomplete, partials } = body.recorder
+  return incomplete.size === 0 && partials === 0 && body.fields.every((one) => one.value.total)
 }

@@ -75,6 +75,11 @@ export class Recorder {
   readonly included: Analysis[] = []
   /** Bodies of functions that are not volatile: planning alone may run them, as EXPLAIN does. */
   readonly planned = new Set<Recorder>()
+  /**
+   * How many things that came up may fail or have an effect: a query is total if none came up while
+   * it was analysed.
+   */
+  partials = 0
   /** A rule makes the statement give rows of its own. */
   givesRows = false
   mayChangeSettings = false
@@ -100,9 +105,15 @@ export class Recorder {
     this.column(source.column, source.through, counted ? 'output' : use)
   }
 
-  /** Every column behind the value is used in this way. */
+  /** Every column behind the value, which is computed, is used in this way. */
   use(value: Value, use: Use): void {
+    if (!value.total) this.partials += 1
     for (const source of value.sources) this.source(source, use)
+  }
+
+  /** Something besides the values that are used may fail or have an effect. */
+  partial(): void {
+    this.partials += 1
   }
 
   relation(relation: RelationRow, action: string, through: Through): void {
@@ -199,6 +210,7 @@ export class Recorder {
     for (const reason of body.incomplete) this.incomplete.add(reason)
     for (const name of body.unresolved) this.unresolved.add(name)
     for (const planned of body.planned) this.planned.add(planned)
+    this.partials += body.partials
     this.givesRows ||= body.givesRows
     this.mayChangeSettings ||= body.mayChangeSettings
     this.changesCatalog ||= body.changesCatalog

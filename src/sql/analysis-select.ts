@@ -9,7 +9,7 @@ import type { ColumnRef, LockingClause, Node, ResTarget, SelectStmt } from '@pgs
 import type { Use } from './access.ts'
 import { mayVisit, stringsOf, type Context, type QueryShape } from './analysis-context.ts'
 import { itemNamed, rowFields } from './expression-columns.ts'
-import { alignedPair } from './expression-common.ts'
+import { alignedPair, frameOffsets, sortedNode, useCompared } from './expression-common.ts'
 import { figureColumnName, namelessColumn } from './expression-names.ts'
 import { either, type Field, type Value } from './lineage.ts'
 import { withClause } from './scope-cte.ts'
@@ -144,7 +144,7 @@ function useTarget(
 ): void {
   if (node === undefined) return
   const target = namedTarget(node, shape)
-  context.recorder.use(target ?? context.passes.expression(node, scope, context), use)
+  useCompared(target ?? context.passes.expression(node, scope, context), use, context)
 }
 
 function grouping(node: Node, shape: QueryShape, scope: Scope, context: Context): void {
@@ -155,7 +155,7 @@ function grouping(node: Node, shape: QueryShape, scope: Scope, context: Context)
   if ('ColumnRef' in node && node.ColumnRef.fields?.length === 1) {
     const name = stringsOf(node.ColumnRef.fields).at(0) ?? ''
     if (findColumn(scope, name)?.local === true) {
-      context.recorder.use(context.passes.expression(node, scope, context), 'group')
+      useCompared(context.passes.expression(node, scope, context), 'group', context)
       return
     }
   }
@@ -170,7 +170,7 @@ function distinct(
 ): void {
   const on = clause.filter((node) => Object.keys(node).length > 0)
   if (on.length === 0) {
-    for (const field of shape.fields) context.recorder.use(field.value, 'distinct')
+    for (const field of shape.fields) useCompared(field.value, 'distinct', context)
     return
   }
   for (const node of on) useTarget(node, shape, 'distinct', scope, context)
@@ -184,7 +184,15 @@ function sortAndLimit(node: SelectStmt, shape: QueryShape, scope: Scope, context
     if (part === undefined) continue
     // LIMIT sees no columns of this level, only outer ones and its own sub-selects.
     context.recorder.use(context.passes.expression(part, new Scope(scope), context), 'limit')
+    if (!isRowCount(part)) context.recorder.partial()
   }
+}
+
+/** Of LIMIT and OFFSET only a negative number fails. */
+function isRowCount(node: Node): boolean {
+  if (!('A_Const' in node)) return false
+  const { isnull, ival } = node.A_Const
+  return isnull === true || (ival !== undefined && (ival.ival ?? 0) >= 0)
 }
 
 function windows(node: SelectStmt, scope: Scope, context: Context): void {
@@ -193,17 +201,19 @@ function windows(node: SelectStmt, scope: Scope, context: Context): void {
     const own = part.WindowDef
     const values: Value[] = [...(scope.windows.get(own.refname ?? '') ?? [])]
     const parts = [...(own.partitionClause ?? []), ...(own.orderClause ?? [])]
-    for (const one of [...parts, own.startOffset, own.endOffset]) {
-      const value = context.passes.expression(one, scope, context)
-      context.recorder.use(value, 'window')
+    for (const one of parts) {
+      const value = context.passes.expression(sortedNode(one), scope, context)
+      useCompared(value, 'window', context)
       values.push(value)
     }
+    values.push(...frameOffsets(own, scope, context))
     scope.windows.set(own.name ?? '', values)
   }
 }
 
 function locking(node: LockingClause, scope: Scope, context: Context): void {
   context.recorder.effects.add('lock')
+  context.recorder.partial()
   const names = (node.lockedRels ?? []).flatMap((part) =>
     'RangeVar' in part ? [part.RangeVar.relname ?? ''] : [],
   )
@@ -254,7 +264,7 @@ function setOperation(node: SelectStmt, scope: Scope, context: Context): QuerySh
   })
   // UNION ALL appends; every other form compares rows.
   if (node.op !== 'SETOP_UNION' || node.all !== true) {
-    for (const field of fields) context.recorder.use(field.value, 'set_operation')
+    for (const field of fields) useCompared(field.value, 'set_operation', context)
   }
   const shape = { fields, open }
   sortAndLimit(node, shape, scope, context)

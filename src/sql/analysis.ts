@@ -7,9 +7,10 @@
  */
 import type { Node, RangeVar, SelectStmt } from '@pgsql/types'
 import type { Analysis, ParsedStatement, SessionFacts } from './access.ts'
-import { domainChecks, functionBody, pathKey, tableFields, viewFields } from './analysis-bodies.ts'
+import { functionBody, pathKey, tableFields, viewFields } from './analysis-bodies.ts'
 import type { AnalysisTools, Context, Passes, QueryShape } from './analysis-context.ts'
 import { tagOf } from './analysis-context.ts'
+import { domainChecks } from './analysis-domains.ts'
 import { namesOf } from './analysis-names.ts'
 import { Recorder } from './analysis-recorder.ts'
 import { buildAnalysis, type StatementFacts } from './analysis-result.ts'

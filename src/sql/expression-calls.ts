@@ -5,7 +5,7 @@
  * Invariants: a function that is not known, or whose body cannot be followed, makes the result
  * opaque and the statement incomplete; several candidates count as the worst of them.
  */
-import type { FuncCall, Node } from '@pgsql/types'
+import type { FuncCall } from '@pgsql/types'
 import type { FunctionClass } from './access.ts'
 import { stringsOf, type Context } from './analysis-context.ts'
 import { selectCandidates } from './analysis-overloads.ts'
@@ -21,7 +21,13 @@ import {
   printingClass,
   remember,
 } from './expression-operators.ts'
-import { coercionTo, commonType } from './expression-common.ts'
+import {
+  coercionTo,
+  commonType,
+  frameOffsets,
+  sortedNode,
+  useCompared,
+} from './expression-common.ts'
 import { settingCall } from './expression-settings.ts'
 import {
   conditional,
@@ -51,14 +57,14 @@ export function callExpression(node: FuncCall, scope: Scope, context: Context): 
     const sorted = context.passes.expression(sortedNode(order), scope, context)
     if (node.agg_within_group === true) args.push(sorted)
     else extra.push(sorted)
-    recorder.use(sorted, 'order')
+    useCompared(sorted, 'order', context)
   }
   if (node.agg_filter !== undefined) {
     const filter = context.passes.expression(node.agg_filter, scope, context)
     recorder.use(filter, 'condition')
     extra.push(filter)
   }
-  if (node.agg_distinct === true) for (const value of args) recorder.use(value, 'distinct')
+  if (node.agg_distinct === true) for (const value of args) useCompared(value, 'distinct', context)
   if (node.over !== undefined) extra.push(...windowValues(node, scope, context))
   if (isPlainCount(node, args, context)) return counted(args[0], extra, context)
   const value = resolveCall(node, args, named, context)
@@ -68,24 +74,16 @@ export function callExpression(node: FuncCall, scope: Scope, context: Context): 
   return whole
 }
 
-function sortedNode(node: Node): Node | undefined {
-  return 'SortBy' in node ? node.SortBy.node : node
-}
-
 function windowValues(node: FuncCall, scope: Scope, context: Context): readonly Value[] {
   const over = node.over
   if (over === undefined) return []
   const values: Value[] = []
-  const add = (part: Node | undefined): void => {
-    if (part === undefined) return
+  for (const part of [...(over.partitionClause ?? []), ...(over.orderClause ?? [])]) {
     const value = context.passes.expression(sortedNode(part), scope, context)
-    context.recorder.use(value, 'window')
+    useCompared(value, 'window', context)
     values.push(value)
   }
-  for (const part of over.partitionClause ?? []) add(part)
-  for (const part of over.orderClause ?? []) add(part)
-  add(over.startOffset)
-  add(over.endOffset)
+  values.push(...frameOffsets(over, scope, context))
   const name = over.name ?? over.refname
   if (name !== undefined) values.push(...(scope.windows.get(name) ?? []))
   return values
@@ -100,7 +98,7 @@ function isPlainCount(node: FuncCall, args: readonly Value[], context: Context):
   const argument = node.args?.[0]
   if (argument === undefined || !('ColumnRef' in argument)) return false
   const sources = args[0]?.sources ?? []
-  if (sources.length === 0) return false
+  if (sources.length === 0 || args[0]?.total !== true) return false
   if (!sources.every((one) => one.via === 'direct' && one.column.notNull)) return false
   const form = { named: false, variadic: false, star: false, context }
   const called = functionCandidates(schemaOf(names), 'count', args, form)
@@ -255,7 +253,8 @@ export function callFunction(
   const [only] = bodies
   if (only !== undefined && bodies.length === called.length) {
     const value = bodies.length === 1 ? only : derive(bodies, total, type ?? 0)
-    return { ...value, type: type ?? 0, total: total && !set, fields, opaque }
+    const all = total && !set && args.every((argument) => argument.total)
+    return { ...value, type: type ?? 0, total: all, fields, opaque }
   }
   const value = computed([...args, ...bodies], total, type ?? 0, context)
   if (!opaque && !set && fields === null) return value

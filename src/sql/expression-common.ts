@@ -5,12 +5,39 @@
  *
  * Invariant: a type that is not known makes the common type unknown and the coercion not total.
  */
+import type { Node, WindowDef } from '@pgsql/types'
 import { worstClass } from './catalog-conversion.ts'
-import type { FunctionClass } from './access.ts'
+import type { FunctionClass, Use } from './access.ts'
 import type { Context } from './analysis-context.ts'
 import { computed } from './expression-operators.ts'
-import { typeOids, withType, type Value } from './lineage.ts'
+import { isLiteral, typeOids, withType, type Value } from './lineage.ts'
+import type { Scope } from './scope.ts'
 import type { Oid } from './snapshot.ts'
+
+/** The value is sorted or compared for equality: among anonymous records that may fail. */
+export function useCompared(value: Value, use: Use, context: Context): void {
+  context.recorder.use(value, use)
+  const type = context.names.types.baseOf(value.type)
+  if (type === typeOids.record || type === typeOids.recordArray) context.recorder.partial()
+}
+
+/** Offsets of a window's frame: a negative one fails, and so may adding it to a value. */
+export function frameOffsets(window: WindowDef, scope: Scope, context: Context): Value[] {
+  const values: Value[] = []
+  for (const part of [window.startOffset, window.endOffset]) {
+    if (part === undefined) continue
+    const value = context.passes.expression(part, scope, context)
+    context.recorder.use(value, 'window')
+    context.recorder.partial()
+    values.push(value)
+  }
+  return values
+}
+
+/** What ORDER BY sorts by. */
+export function sortedNode(node: Node): Node | undefined {
+  return 'SortBy' in node ? node.SortBy.node : node
+}
 
 /** UNKNOWN where all are untyped literals, 0 where it cannot be told. */
 export function commonType(types: readonly Oid[], context: Context): Oid {
@@ -35,13 +62,11 @@ export function commonType(types: readonly Oid[], context: Context): Oid {
   return same ? chosen : names.baseOf(chosen)
 }
 
-/** What a value's conversion to the common type may do; values of no column do not count. */
+/** What a value's conversion to the common type may do. */
 export function coercionTo(type: Oid, values: readonly Value[], context: Context): FunctionClass {
   let cls: FunctionClass = 'total'
   for (const value of values) {
-    if (value.sources.length === 0 || value.type === type || value.type === typeOids.unknown) {
-      continue
-    }
+    if (value.type === type || isLiteral(value)) continue
     if (type === 0 || value.type === 0) cls = worstClass(cls, 'partial')
     else if (context.names.types.baseOf(value.type) !== type) {
       cls = worstClass(cls, context.names.types.castClass(value.type, type))
@@ -52,7 +77,7 @@ export function coercionTo(type: Oid, values: readonly Value[], context: Context
 
 /** The values as a column of VALUES or a set operation holds them: of one type. */
 export function coerced(value: Value, type: Oid, context: Context): Value {
-  if (value.type === type || value.sources.length === 0) return value
+  if (value.type === type || isLiteral(value)) return value
   const types = context.names.types
   const alike = types.info(value.type)?.category === 'S' && types.info(type)?.category === 'S'
   if (alike || types.baseOf(value.type) === type) return withType(value, type)

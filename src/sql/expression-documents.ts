@@ -60,13 +60,9 @@ export function documentExpression(node: Node, scope: Scope, context: Context): 
   return jsonConstructor(node, scope, context)
 }
 
+/** The server computes these when the row is there, constants or not. */
 function partial(values: readonly Value[], type: number, context: Context): Value {
-  return computed(
-    values,
-    values.every((value) => value.sources.length === 0),
-    type,
-    context,
-  )
+  return computed(values, false, type, context)
 }
 
 function parts(nodes: readonly Node[] | undefined, scope: Scope, context: Context): Value[] {

@@ -13,7 +13,7 @@ import type { OperatorSignature } from './analysis-names.ts'
 import { modifierClass, worstClass } from './catalog-conversion.ts'
 import type { CatalogOperator } from './catalog.ts'
 import type { OutputForm } from './classes.ts'
-import { derive, plain, typeOids, type Value } from './lineage.ts'
+import { derive, isLiteral, plain, typeOids, type Value } from './lineage.ts'
 import type { Oid } from './snapshot.ts'
 
 /** The value of a computation over `args`; what is not total marks their columns as arguments. */
@@ -123,7 +123,7 @@ export function printingClass(
 ): FunctionClass {
   if (form === null) return 'total'
   for (const value of args) {
-    if (value.sources.length === 0 || value.type === typeOids.unknown) continue
+    if (value.sources.length === 0 && value.type === 0) continue
     if (!printsTotally(value, form, context)) return 'partial'
   }
   return 'total'
@@ -139,7 +139,7 @@ export function coercionClass(
   let cls: FunctionClass = 'total'
   for (const [index, value] of args.entries()) {
     const wanted = formal[index] ?? 0
-    if (value.sources.length === 0 || wanted === 0 || value.type === wanted) continue
+    if (isLiteral(value) || wanted === 0 || value.type === wanted) continue
     if (value.type === 0 || types.isPolymorphic(wanted)) continue
     if (types.baseOf(value.type) === wanted) continue
     if (value.type === typeOids.unknown) continue

@@ -22,6 +22,7 @@ import { columnReference, indirection } from './expression-columns.ts'
 import { documentExpression, isDocumentNode } from './expression-documents.ts'
 import { applyCast, applyOperator, computed, resolveType } from './expression-operators.ts'
 import {
+  booleanValue,
   conditional,
   derive,
   opaqueValue,
@@ -325,12 +326,20 @@ function array(nodes: readonly Node[] | undefined, scope: Scope, context: Contex
       context,
     ),
   )
+  const { type, own } = arrayType(element, context)
+  const total = own && coercionTo(element, values, context) === 'total'
+  return computed(values, total, type, context)
+}
+
+/**
+ * The type of an array of such elements, and whether it is one of their own. Arrays of arrays are
+ * arrays of more dimensions; of different lengths they are an error (2202E).
+ */
+function arrayType(element: number, context: Context): { type: number; own: boolean } {
   const info = context.names.types.info(element)
-  // Arrays of arrays are arrays of more dimensions; of different lengths they are an error (2202E).
-  const own = info !== null && info.element !== 0 && info.name.startsWith('_')
-  const arrayType = own ? element : context.names.types.arrayOf(element)
-  const total = info !== null && !own && coercionTo(element, values, context) === 'total'
-  return computed(values, total, arrayType, context)
+  const flat = info !== null && info.element !== 0 && info.name.startsWith('_')
+  const type = flat ? element : context.names.types.arrayOf(element)
+  return { type, own: info !== null && !flat }
 }
 
 function valueFunctionType(op: string | undefined): number {
@@ -358,13 +367,16 @@ function subLink(node: SubLink, scope: Scope, context: Context): Value {
   const select = node.subselect
   const tested = node.testexpr === undefined ? null : expression(node.testexpr, scope, context)
   if (select === undefined) return opaqueValue
+  const before = context.recorder.partials
   const shape = context.passes.statement(select, scope, context)
+  // A sub-select is computed where the expression is, which may be only sometimes.
+  const total = context.recorder.partials === before
   const values = shape === null ? [] : shape.fields.map((field) => field.value)
   const [first] = values
   const open = shape === null || shape.open
   switch (node.subLinkType) {
     case 'EXISTS_SUBLINK':
-      return derive([], true, typeOids.bool)
+      return { ...derive([], true, typeOids.bool), total }
     case 'EXPR_SUBLINK': {
       // More than one row is an error, so it is not total by itself; its value is unaltered.
       const value = first ?? unknownValue
@@ -372,12 +384,12 @@ function subLink(node: SubLink, scope: Scope, context: Context): Value {
       return { ...value, total: false, opaque: value.opaque || open }
     }
     case 'ARRAY_SUBLINK': {
-      const type = context.names.types.arrayOf(first?.type ?? 0)
-      const value = derive(values, true, type)
-      return open ? { ...value, opaque: true } : value
+      const { type, own } = arrayType(settledType(first?.type ?? 0), context)
+      const value = computed(values, own, type, context)
+      return { ...value, total: value.total && total, opaque: value.opaque || open }
     }
     default:
-      return compareWithQuery(node, tested, values, context)
+      return compareWithQuery(node, tested, { values, total }, context)
   }
 }
 
@@ -385,7 +397,7 @@ function subLink(node: SubLink, scope: Scope, context: Context): Value {
 function compareWithQuery(
   node: SubLink,
   tested: Value | null,
-  values: readonly Value[],
+  { values, total }: { readonly values: readonly Value[]; readonly total: boolean },
   context: Context,
 ): Value {
   const operator: readonly Node[] = node.operName ?? [{ String: { sval: '=' } }]
@@ -398,6 +410,7 @@ function compareWithQuery(
   const results = parts.map((part, index) =>
     applyOperator(operator, [part, values[index] ?? unknownValue], context),
   )
-  if (results.length === 0) return derive([...parts, ...values], true, typeOids.bool)
-  return lazily(results, typeOids.bool, context)
+  if (results.length === 0) results.push(derive([...parts, ...values], true, typeOids.bool))
+  // The comparison decides how many of the rows are computed.
+  return lazily([...results, { ...booleanValue, total }], typeOids.bool, context)
 }

@@ -81,6 +81,7 @@ export const typeOids = {
   numeric: 1700,
   uuid: 2950,
   record: 2249,
+  recordArray: 2287,
   jsonb: 3802,
 } as const
 
@@ -98,6 +99,12 @@ export function plain(type: Oid, constant: string | null = null, modifier = -1):
     opaque: false,
     total: true,
   }
+}
+
+/** A literal is converted when the statement is parsed or planned, whether it is used or not. */
+export function isLiteral(value: Value): boolean {
+  if (value.sources.length > 0) return false
+  return value.constant !== null || value.type === typeOids.unknown
 }
 
 export const unknownValue: Value = plain(0)
@@ -309,6 +316,15 @@ export function unionOrigins(left: readonly Origin[], right: readonly Origin[]):
   return origins
 }
 
+/** The value where what it is derived from decides whether something that may fail is computed. */
+export function telling(value: Value): Value {
+  const sources = value.sources.map((source) =>
+    source.via === 'derived' ? asDerived(source, false) : source,
+  )
+  const fields = value.fields?.map(({ name, value: field }) => ({ name, value: telling(field) }))
+  return { ...value, sources, fields: fields ?? null }
+}
+
 /** Marks how a value came in (a view's definition, a function's body). */
 export function throughValue(value: Value, through: Through): Value {
   if (value.sources.length === 0 && value.fields === null) return value
@@ -327,21 +343,30 @@ export function throughValue(value: Value, through: Through): Value {
   }
 }
 
-/** Replaces the placeholders of parameters by the values that a call gives them. */
+/**
+ * Replaces the placeholders of parameters by the values that a call gives them. The server may put
+ * an argument where the body names its parameter: what stands beside it there decides whether it is
+ * computed at all, so of an argument that is not total all that is beside it tells.
+ */
 export function substitute(value: Value, parameters: readonly Value[]): Value {
   if (!value.sources.some((source) => source.column.parameter > 0)) return value
   const set = new SourceSet([])
+  const several = value.sources.some((source) => source.column !== value.sources[0]?.column)
+  const tells =
+    several &&
+    value.sources.some((source) => parameters[source.column.parameter - 1]?.total === false)
   let opaque = value.opaque
   for (const source of value.sources) {
     if (source.column.parameter === 0) {
-      set.add(source)
+      set.add(tells ? asDerived(source, false) : source)
       continue
     }
     const parameter = parameters[source.column.parameter - 1]
     if (parameter === undefined) continue
     opaque ||= parameter.opaque
     for (const own of parameter.sources) {
-      set.add(source.via === 'direct' ? own : asDerived(own, source.total))
+      const direct = source.via === 'direct' && !tells
+      set.add(direct ? own : asDerived(own, source.total && !tells))
     }
   }
   const fields =

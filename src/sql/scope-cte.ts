@@ -29,6 +29,7 @@ export function withClause(node: WithClause | undefined, scope: Scope, context: 
       state: 'new',
       fields: [],
       open: false,
+      partial: false,
       selfReferenced: false,
       scope: visible,
     }
@@ -49,6 +50,7 @@ export function cteShape(cte: Cte, context: Context): QueryShape {
 
 function analyseCte(cte: Cte, context: Context): void {
   cte.state = 'working'
+  const before = context.recorder.partials
   const query = cte.node.ctequery
   if (query === undefined) {
     cte.open = true
@@ -58,6 +60,8 @@ function analyseCte(cte: Cte, context: Context): void {
     take(cte, context.passes.statement(query, cte.scope, context))
   }
   addGenerated(cte, context)
+  const reads = query !== undefined && 'SelectStmt' in query
+  cte.partial = !reads || context.recorder.partials > before
   cte.state = 'done'
 }
 

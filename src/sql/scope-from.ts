@@ -15,7 +15,13 @@ import { figureColumnName } from './expression-names.ts'
 import { derive, either, plain, typeOids, type Field, type Value } from './lineage.ts'
 import { fieldOf, hide, Scope, type ScopeItem } from './scope.ts'
 import { jsonTable, xmlTable } from './scope-tables.ts'
-import { recordRelations, relationsItem, renamed, resolveRelations } from './scope-relations.ts'
+import {
+  readsPartially,
+  recordRelations,
+  relationsItem,
+  renamed,
+  resolveRelations,
+} from './scope-relations.ts'
 
 /** Adds the items of a FROM clause (or USING, or a MERGE source) to the scope. */
 export function fromClause(
@@ -37,6 +43,7 @@ function fromItem(node: Node, scope: Scope, context: Context): readonly ScopeIte
   if ('RangeFunction' in node) return [rangeFunction(node.RangeFunction, scope, context)]
   if ('RangeTableSample' in node) {
     const sample = node.RangeTableSample
+    context.recorder.partial()
     for (const part of [...(sample.args ?? []), sample.repeatable]) {
       context.recorder.use(context.passes.expression(part, scope, context), 'filter')
     }
@@ -60,12 +67,14 @@ function rangeVar(node: RangeVar, scope: Scope, context: Context): ScopeItem {
     const cte = scope.cte(node.relname ?? '')
     if (cte !== null) {
       const shape = cteShape(cte, context)
+      if (cte.partial) context.recorder.partial()
       const fields = renamed(shape.fields, names)
       return queryItem({ fields, open: shape.open }, node.alias?.aliasname ?? node.relname ?? '')
     }
   }
   const relations = resolveRelations(node, 'select', context)
   recordRelations(relations, 'select', node.inh === true, context)
+  if (relations.some((relation) => readsPartially(relation, context))) context.recorder.partial()
   const item = relationsItem(node, relations, context)
   return names.length === 0 ? item : { ...item, fields: renamed(item.fields, names) }
 }
@@ -152,9 +161,8 @@ function mergedColumn(
 ): Field {
   const one = sideColumn(name, left, context)
   const other = sideColumn(name, right, context)
-  context.recorder.use(one, 'join')
-  context.recorder.use(other, 'join')
   const equals = applyOperator([{ String: { sval: '=' } }], [one, other], context)
+  context.recorder.use(equals, 'join')
   if (equals.opaque) context.recorder.fail(`the join over ${name} cannot be followed`)
   if (node.jointype === 'JOIN_RIGHT') return { name, value: other }
   if (node.jointype === 'JOIN_FULL') {
@@ -232,6 +240,7 @@ function functionColumns(
   context: Context,
 ): QueryShape {
   const value = context.passes.expression(call, scope, context)
+  if (!value.total) context.recorder.partial()
   if (definitions !== undefined) {
     const fields = definitions.flatMap((node, index) =>
       'ColumnDef' in node ? [definedColumn(node.ColumnDef, index, value, context)] : [],

@@ -68,6 +68,13 @@ export function isFollowedView(relation: RelationRow): boolean {
   return relation.schema !== 'pg_catalog' && relation.schema !== 'information_schema'
 }
 
+/** Reading it runs what nobody sees: policies, another server, the functions of a system view. */
+export function readsPartially(relation: RelationRow, context: Context): boolean {
+  if (relation.rowSecurity || relation.kind === 'foreign_table') return true
+  if (relation.kind === 'view') return !isFollowedView(relation)
+  return context.catalog.children(relation.oid).some((child) => child.kind === 'foreign_table')
+}
+
 /** A FROM item for the relations that a name may mean, under its alias. */
 export function relationsItem(
   node: RangeVar,

@@ -17,6 +17,7 @@ export function xmlTable(node: RangeTableFunc, scope: Scope, context: Context): 
     ...(node.namespaces ?? []).map(evaluate),
   ]
   for (const value of shared) context.recorder.use(value, 'cardinality')
+  context.recorder.partial()
   const fields: Field[] = []
   for (const column of node.columns ?? []) {
     if (!('RangeTableFuncCol' in column)) continue
@@ -34,12 +35,7 @@ export function xmlTable(node: RangeTableFunc, scope: Scope, context: Context): 
 
 /** Conversion of a part of the document to the column's type may fail. */
 function cell(values: readonly Value[], type: number, context: Context): Value {
-  return computed(
-    values,
-    values.every((value) => value.sources.length === 0),
-    type,
-    context,
-  )
+  return computed(values, false, type, context)
 }
 
 export function jsonTable(node: JsonTable, scope: Scope, context: Context): QueryShape {
@@ -52,6 +48,7 @@ export function jsonTable(node: JsonTable, scope: Scope, context: Context): Quer
     evaluate(node.on_error?.expr),
   ]
   for (const value of shared) context.recorder.use(value, 'cardinality')
+  context.recorder.partial()
   const fields: Field[] = []
   jsonColumns(node.columns, shared, fields, scope, context)
   return { fields, open: false }

@@ -32,6 +32,8 @@ export interface Cte {
   state: 'new' | 'working' | 'done'
   fields: readonly Field[]
   open: boolean
+  /** Computing it may fail or have an effect, wherever it is named. */
+  partial: boolean
   /** Set when the CTE names itself. */
   selfReferenced: boolean
   /** Where its own text is analysed: the WITH clause it stands in. */
