@@ -7,7 +7,16 @@
 import type { A_Indirection, ColumnRef, Node } from '@pgsql/types'
 import { stringsOf, type Context } from './analysis-context.ts'
 import { callFunction, functionCandidates, project } from './expression-calls.ts'
-import { derive, opaqueValue, rowValue, type Field, type Value } from './lineage.ts'
+import { coercionTo } from './expression-common.ts'
+import {
+  conditional,
+  derive,
+  opaqueValue,
+  rowValue,
+  typeOids,
+  type Field,
+  type Value,
+} from './lineage.ts'
 import {
   fieldOf,
   findColumn,
@@ -142,7 +151,11 @@ export function indirectionStep(value: Value, step: Node, scope: Scope, context:
   return opaqueValue
 }
 
-/** Subscripts of arrays and jsonb are total for a known index: out of range is NULL. */
+/**
+ * Out of range is NULL; what may fail is a subscript, or bringing it to the type that is wanted: int4
+ * for an array (array_subscript_transform), text or int4 for jsonb. It is computed only where there is
+ * an array.
+ */
 function subscript(
   value: Value,
   step: Extract<Node, { A_Indices: unknown }>,
@@ -155,9 +168,16 @@ function subscript(
     if (index !== undefined) indexes.push(context.passes.expression(index, scope, context))
   }
   const types = context.names.types
+  const document = types.baseOf(value.type) === typeOids.jsonb
+  const total = indexes.every((index) => {
+    if (document && types.info(types.baseOf(index.type))?.category === 'S') return true
+    return coercionTo(typeOids.int4, [index], context) === 'total'
+  })
   const element = types.elementOf(value.type)
   const type = slice === true ? value.type : element === 0 ? value.type : element
-  return derive([value, ...indexes], true, type)
+  const whole = conditional([value, ...indexes], total, type)
+  if (!whole.total) context.recorder.use(whole, 'argument')
+  return whole
 }
 
 /** The columns that `(row).*` expands to; null where they are not known. */

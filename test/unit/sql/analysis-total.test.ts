@@ -104,6 +104,27 @@ describe('what may fail makes what decides about it tell', () => {
   })
 })
 
+describe('subscripts', () => {
+  test.each([
+    ['(ARRAY[1])[salary]', '+'],
+    ['(ARRAY[1])[salary:3000]', '+'],
+    ['(ARRAY[1])[salary::bigint]', '-'],
+    ['(ARRAY[1])[1:salary::numeric]', '-'],
+    ['(profile)[name]', '+'],
+    // An array that is null has its subscripts not computed.
+    ['(ARRAY[salary])[1]', '+'],
+    ['(ARRAY[salary])[9999999999]', '+'],
+    ['(ARRAY[salary])[1 / (id - id)]', '-'],
+    ['(CASE WHEN vip THEN ARRAY[1] END)[(SELECT id FROM orders)]', '-'],
+    ['(ARRAY[salary])[(SELECT g::bigint FROM generate_series(1, 1) g)]', '-'],
+  ])('%s', (expression, mark) => {
+    const found = sources(one(`SELECT ${expression} FROM users`))
+    const sensitive = found.filter((source) => /salary|vip|profile/.test(source))
+    expect(sensitive.length).toBeGreaterThan(0)
+    for (const source of sensitive) expect(source.endsWith('-')).toBe(mark === '-')
+  })
+})
+
 describe('what cannot fail does not', () => {
   test.each([
     "(ssn > 'T') AND EXISTS (SELECT 1 FROM orders o WHERE o.user_id = users.id)",
