@@ -138,6 +138,7 @@ export type SessionEffect =
   | { readonly kind: 'begin' | 'commit' | 'rollback'; readonly chain: boolean }
   | { readonly kind: 'savepoint' | 'release' | 'rollback_to'; readonly name: string }
   | { readonly kind: 'prepare_transaction' }
+  /** `statement` is the whole PREPARE: the types it declares are converted to by EXECUTE. */
   | { readonly kind: 'prepare'; readonly name: string; readonly statement: SyntaxNode }
   | { readonly kind: 'execute'; readonly name: string }
   /** `name` null is ALL. */

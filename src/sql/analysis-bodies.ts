@@ -16,7 +16,7 @@ import type { CatalogFunction } from './catalog.ts'
 import { dynamicBody, everythingRead } from './analysis-plpgsql.ts'
 import { outputNames } from './expression-calls.ts'
 import { rowFields } from './expression-columns.ts'
-import { remember } from './expression-operators.ts'
+import { convertedValue, remember } from './expression-operators.ts'
 import {
   columnValue,
   derive,
@@ -366,7 +366,25 @@ function analyseFunction(
   }
   let shape: QueryShape | null = null
   for (const tree of trees) shape = own.passes.statement(tree, scope, own)
-  return { recorder: own.recorder, fields: shape?.fields ?? [], open: shape?.open ?? false }
+  const fields = returnedFields(called, shape?.fields ?? [], own)
+  return { recorder: own.recorder, fields, open: shape?.open ?? false }
+}
+
+/** What an SQL function's last statement gives is brought to the types that are declared. */
+function returnedFields(
+  called: CatalogFunction,
+  fields: readonly Field[],
+  context: Context,
+): readonly Field[] {
+  const { outputs, returnType } = called
+  const columns = outputs.length > 0 ? outputs : context.names.compositeColumns(returnType)
+  const wanted = columns?.map((column) => column.type) ?? [returnType]
+  if (wanted.length !== fields.length) return fields
+  return fields.map(({ name, value }, index) => {
+    const type = wanted[index] ?? 0
+    const declared = context.names.types.info(type)?.kind !== 'pseudo'
+    return { name, value: declared ? convertedValue(value, type, context) : value }
+  })
 }
 
 /** The statements of an SQL function, in either way of writing its body. */

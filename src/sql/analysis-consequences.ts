@@ -43,7 +43,7 @@ function isInert(relation: RelationRow, context: Context): boolean {
   if (relation.triggers.length > 0 || relation.rules.length > 0) return false
   if (relation.expressions.length > 0) return false
   return relation.columns.every(
-    (one) => one.default === null && context.catalog.type(one.type)?.kind !== 'domain',
+    (one) => one.default === null && context.names.checkedDomains(one.type).length === 0,
   )
 }
 

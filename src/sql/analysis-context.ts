@@ -42,7 +42,7 @@ export interface Passes {
   view(relation: RelationRow, context: Context): readonly Field[]
   /** Columns of a table, generated ones traced to what they are generated from. */
   table(relation: RelationRow, context: Context): readonly Field[]
-  /** Checks of a domain: what converting to it runs. */
+  /** What converting to the type runs: checks of domains, in its elements and fields, too. */
   domain(type: number, context: Context): void
   functionBody(called: CatalogFunction, parameters: readonly Value[], context: Context): CallShape
   utility(node: Node, context: Context): QueryShape | null

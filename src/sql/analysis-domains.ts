@@ -17,12 +17,10 @@ import { plain } from './lineage.ts'
 import { Scope } from './scope.ts'
 import type { TypeRow } from './snapshot.ts'
 
-/** Takes over what the checks of a domain (and of those it is over) touch. */
+/** Takes over what the checks touch that converting to the type runs. */
 export function domainChecks(type: number, context: Context): void {
-  let row = context.catalog.type(type)
-  for (let depth = 0; row !== null && row.kind === 'domain' && depth < 32; depth += 1) {
-    if (row.checks.length > 0) absorbBody(domainBody(row, context), 'generated', [], context)
-    row = context.catalog.type(row.base)
+  for (const row of context.names.checkedDomains(type)) {
+    absorbBody(domainBody(row, context), 'generated', [], context)
   }
 }
 

@@ -15,7 +15,7 @@ import {
 } from './catalog.ts'
 import { columnValue, type BaseColumn, type Field, type Value } from './lineage.ts'
 import type { Recorder } from './analysis-recorder.ts'
-import type { ColumnRow, Oid, RelationRow } from './snapshot.ts'
+import type { ColumnRow, Oid, RelationRow, TypeRow } from './snapshot.ts'
 
 /** The analysis of a body: what it touches, and the columns it gives. */
 export interface Body {
@@ -30,6 +30,7 @@ export interface OperatorSignature extends CatalogOperator {
 
 const noColumns: readonly BaseColumn[] = []
 const noFields: readonly Field[] = []
+const noTypes: readonly TypeRow[] = []
 
 export class CatalogNames {
   readonly catalog: Catalog
@@ -46,6 +47,7 @@ export class CatalogNames {
   readonly #columns = new Map<RelationRow, Map<string, BaseColumn>>()
   readonly #related = new Map<BaseColumn, readonly BaseColumn[]>()
   readonly #system = new Map<RelationRow, readonly Field[]>()
+  readonly #checked = new Map<Oid, readonly TypeRow[]>()
   readonly #composites = new Map<Oid, readonly ColumnRow[] | null>()
 
   constructor(catalog: Catalog) {
@@ -124,6 +126,31 @@ export class CatalogNames {
     const columns = relation === null ? null : relation.columns
     this.#composites.set(type, columns)
     return columns
+  }
+
+  /**
+   * The domains with checks that converting to the type may run: its own, those of the domains it is
+   * over, of its elements, fields and bounds.
+   */
+  checkedDomains(type: Oid): readonly TypeRow[] {
+    const known = this.#checked.get(type)
+    if (known !== undefined) return known
+    const found: TypeRow[] = []
+    const seen = new Set<Oid>([0])
+    const pending: Oid[] = [type]
+    for (let oid = pending.pop(); oid !== undefined; oid = pending.pop()) {
+      const row = seen.has(oid) ? null : this.catalog.type(oid)
+      seen.add(oid)
+      if (row === null) continue
+      if (row.kind === 'domain' && row.checks.length > 0) found.push(row)
+      pending.push(row.base, row.element, row.subtype)
+      for (const column of this.catalog.rowTypeRelation(oid)?.columns ?? []) {
+        pending.push(column.type)
+      }
+    }
+    const result = found.length === 0 ? noTypes : found
+    this.#checked.set(type, result)
+    return result
   }
 
   /** Placeholders for the parameters of a body, from 1. */

@@ -8,7 +8,7 @@ import type { Body } from './analysis-names.ts'
 import { mayVisit, type Context } from './analysis-context.ts'
 import { assignBit, Recorder, throughOrder } from './analysis-recorder.ts'
 import { rowFields } from './expression-columns.ts'
-import { resolveType } from './expression-operators.ts'
+import { convertedTo } from './expression-operators.ts'
 import { derive, unionSources, type Source, type Value } from './lineage.ts'
 import type { PlpgsqlBody } from './plpgsql.ts'
 import { fieldOf, Scope } from './scope.ts'
@@ -55,7 +55,7 @@ function declaredType(type: string, context: Context): void {
   if (target === undefined || !('ResTarget' in target)) return
   const value = target.ResTarget.val
   if (value === undefined || !('TypeCast' in value)) return
-  context.passes.domain(resolveType(value.TypeCast.typeName, context).type, context)
+  convertedTo(value.TypeCast.typeName, context)
 }
 
 /** Variables that nobody declares. */

@@ -17,6 +17,7 @@ import {
   castArgument,
   coercionClass,
   computed,
+  convertedValue,
   polymorphicType,
   printingClass,
   remember,
@@ -244,6 +245,7 @@ export function callFunction(
     set ||= candidate.returnsSet
     opaque ||= outcome.opaque
     const resolved = returnType(candidate, args, context)
+    context.passes.domain(resolved, context)
     type = type === null || type === resolved ? resolved : 0
     if (outcome.body !== null) bodies.push(outcome.body)
     fields = called.length === 1 ? (outcome.body?.fields ?? outcome.fields) : null
@@ -321,7 +323,11 @@ function literalTotal(called: CatalogFunction, args: readonly Value[]): boolean 
   return positions.length > 0 && positions.every((position) => literal(args[position]))
 }
 
-function callUser(called: CatalogFunction, args: readonly Value[], context: Context): Outcome {
+function callUser(called: CatalogFunction, given: readonly Value[], context: Context): Outcome {
+  const wanted = wantedTypes(called, given, context)
+  const args = given.map((value, index) => convertedValue(value, wanted[index] ?? 0, context))
+  for (const type of called.argumentTypes) context.passes.domain(type, context)
+  for (const output of called.outputs) context.passes.domain(output.type, context)
   const shape = context.passes.functionBody(called, args, context)
   if (shape.analysed) {
     const own = shape.value.total && !called.returnsSet ? 'total' : classByKind(called)
@@ -347,6 +353,22 @@ function callUser(called: CatalogFunction, args: readonly Value[], context: Cont
     body: null,
     fields: outputFields(called, args, cls, context),
   }
+}
+
+/** The type that each argument is brought to; VARIADIC takes elements, or the array of them. */
+function wantedTypes(
+  called: CatalogFunction,
+  args: readonly Value[],
+  context: Context,
+): readonly Oid[] {
+  if (!called.variadic) return called.argumentTypes
+  const last = called.argumentTypes.length - 1
+  const array = called.argumentTypes[last] ?? 0
+  const element = context.names.types.elementOf(array)
+  return args.map((value, index) => {
+    if (index < last) return called.argumentTypes[index] ?? 0
+    return value.type === array ? array : element
+  })
 }
 
 const compiledLanguages: ReadonlySet<string> = new Set(['c', 'internal'])

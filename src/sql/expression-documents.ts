@@ -5,7 +5,7 @@
  */
 import type { JsonAggConstructor, JsonArgument, JsonValueExpr, Node } from '@pgsql/types'
 import { tagOf, type Context } from './analysis-context.ts'
-import { computed, resolveType } from './expression-operators.ts'
+import { computed, convertedTo } from './expression-operators.ts'
 import { conditional, opaqueValue, typeOids, type Value } from './lineage.ts'
 import type { Scope } from './scope.ts'
 
@@ -43,7 +43,7 @@ export function documentExpression(node: Node, scope: Scope, context: Context): 
   }
   if ('XmlSerialize' in node) {
     const value = context.passes.expression(node.XmlSerialize.expr, scope, context)
-    return partial([value], resolveType(node.XmlSerialize.typeName, context).type, context)
+    return partial([value], convertedTo(node.XmlSerialize.typeName, context).type, context)
   }
   if ('JsonFuncExpr' in node) return jsonQuery(node, scope, context)
   if ('JsonValueExpr' in node) return jsonValue(node.JsonValueExpr, scope, context)
@@ -96,10 +96,10 @@ function jsonQuery(
   return partial(values, typeOr(body.output?.typeName, fallback, context), context)
 }
 
-type NamedType = Parameters<typeof resolveType>[0]
+type NamedType = Parameters<typeof convertedTo>[0]
 
 function typeOr(name: NamedType, fallback: number, context: Context): number {
-  return name === undefined ? fallback : resolveType(name, context).type
+  return name === undefined ? fallback : convertedTo(name, context).type
 }
 
 function jsonConstructor(node: Node, scope: Scope, context: Context): Value {

@@ -245,6 +245,13 @@ export function resolveType(node: TypeName | undefined, context: Context): TypeS
   return { type, modifier }
 }
 
+/** The type that a TypeName means, to which something is converted there: its checks are run. */
+export function convertedTo(node: TypeName | undefined, context: Context): TypeShape {
+  const shape = resolveType(node, context)
+  context.passes.domain(shape.type, context)
+  return shape
+}
+
 /** `value::type`, and the same done by an assignment. */
 export function applyCast(value: Value, shape: TypeShape, context: Context): Value {
   const { type, modifier } = shape
@@ -282,6 +289,17 @@ export function castArgument(value: Value, wanted: Oid, context: Context): Value
   if (wanted === 0 || value.type === 0 || value.type === wanted) return value
   const own = userCast(value, wanted, context)
   return own === null ? value : derive([value, own], own.total, wanted)
+}
+
+/** An argument, or a result, as the body of a user's function gets, or gives, it. */
+export function convertedValue(value: Value, wanted: Oid, context: Context): Value {
+  const types = context.names.types
+  if (wanted === 0 || value.type === wanted || isLiteral(value)) return value
+  if (types.isPolymorphic(wanted) || types.baseOf(value.type) === wanted) return value
+  // What the client declares for $1 is converted when it is bound.
+  if (value.type === 0 && value.sources.length === 0) return value
+  if (value.type !== 0 && types.castClass(value.type, wanted) === 'total') return value
+  return computed([value], false, wanted, context)
 }
 
 /** A cast by a user's own function is a call of it. */

@@ -4,7 +4,7 @@
  */
 import type { JsonTable, Node, RangeTableFunc } from '@pgsql/types'
 import type { Context, QueryShape } from './analysis-context.ts'
-import { computed, resolveType } from './expression-operators.ts'
+import { computed, convertedTo } from './expression-operators.ts'
 import { plain, typeOids, type Field, type Value } from './lineage.ts'
 import type { Scope } from './scope.ts'
 
@@ -28,7 +28,7 @@ export function xmlTable(node: RangeTableFunc, scope: Scope, context: Context): 
       continue
     }
     const values = [...shared, evaluate(own.colexpr), evaluate(own.coldefexpr)]
-    fields.push({ name, value: cell(values, resolveType(own.typeName, context).type, context) })
+    fields.push({ name, value: cell(values, convertedTo(own.typeName, context).type, context) })
   }
   return { fields, open: false }
 }
@@ -78,6 +78,6 @@ function jsonColumns(
       context.passes.expression(own.on_empty?.expr, scope, context),
       context.passes.expression(own.on_error?.expr, scope, context),
     ]
-    fields.push({ name, value: cell(values, resolveType(own.typeName, context).type, context) })
+    fields.push({ name, value: cell(values, convertedTo(own.typeName, context).type, context) })
   }
 }

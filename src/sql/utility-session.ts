@@ -9,6 +9,7 @@ import type { Node, VariableSetStmt } from '@pgsql/types'
 import type { Analysis, SettingAccess, SyntaxNode } from './access.ts'
 import { pathKey } from './analysis-bodies.ts'
 import { tagOf, type Context, type QueryShape } from './analysis-context.ts'
+import { convertedTo } from './expression-operators.ts'
 import { readingSettings } from './expression-settings.ts'
 import { opaqueValue, plain, typeOids, type Field } from './lineage.ts'
 import { Scope } from './scope.ts'
@@ -208,8 +209,16 @@ export function prepare(node: Node, context: Context): null {
   const { name = '', query } = node.PrepareStmt
   const analysis = context.passes.inner(query, statementKind(tagOf(query)), context)
   context.recorder.included.push(analysis)
-  context.recorder.sessionEffects.push({ kind: 'prepare', name, statement: query })
+  argumentTypes(node, context)
+  context.recorder.sessionEffects.push({ kind: 'prepare', name, statement: node })
   return null
+}
+
+/** EXECUTE converts its arguments to the types that PREPARE declares. */
+function argumentTypes(node: Extract<Node, { PrepareStmt: unknown }>, context: Context): void {
+  for (const type of node.PrepareStmt.argtypes ?? []) {
+    if ('TypeName' in type) convertedTo(type.TypeName, context)
+  }
 }
 
 export function execute(node: Node, context: Context): QueryShape | null {
@@ -229,7 +238,11 @@ export function execute(node: Node, context: Context): QueryShape | null {
 
 /** Undefined where it executes or fetches by name itself: that name may mean anything by now. */
 function inner(statement: SyntaxNode, context: Context): Analysis | undefined {
-  const node = statement as Node
+  let node = statement as Node
+  if ('PrepareStmt' in node) {
+    argumentTypes(node, context)
+    node = node.PrepareStmt.query ?? node
+  }
   const kind = statementKind(tagOf(node))
   if (kind === 'execute' || kind === 'fetch') return undefined
   return context.passes.inner(node, kind, context)

@@ -1,6 +1,15 @@
 /** Objects that users make: names they share with the server's own, domains, STRICT functions. */
 import { afterAll, describe, expect, test } from 'vitest'
-import { catalog, catalogWith, one, parser, sources, sqlFunction } from './analysis-support.ts'
+import {
+  catalog,
+  catalogWith,
+  one,
+  parser,
+  sources,
+  sqlFunction,
+  TestSession,
+  uses,
+} from './analysis-support.ts'
 
 afterAll(() => parser.close())
 
@@ -80,6 +89,117 @@ describe('a name that the server has as well', () => {
     expect(sources(one("SELECT ov('x'::text, 1)", undefined, own))).toEqual([
       'public.users.ssn direct',
     ])
+  })
+})
+
+describe('what converting to a domain runs is read', () => {
+  const users = { oid: 30_020, schema: 'public', name: 'known' }
+  const checked = required(catalog.typeByName('public', 'checked', ['public']))
+  const base = required(catalog.typeByName('public', 'home', ['public']))
+  const pair = required(catalog.rowTypeRelation(base.oid))
+  const [street] = pair.columns
+  const own = catalogWith({
+    types: [
+      { ...base, oid: 30_030, name: 'pair', array: 0, relation: 30_031 },
+      {
+        ...base,
+        oid: 30_032,
+        name: 'checked_range',
+        kind: 'range',
+        relation: 0,
+        array: 0,
+        subtype: checked.oid,
+      },
+    ],
+    relations: [
+      {
+        ...pair,
+        oid: 30_031,
+        name: 'pair',
+        rowType: 30_030,
+        columns: [{ ...required(street ?? null), type: checked.oid }],
+      },
+    ],
+    functions: [
+      sqlFunction({ ...users, argumentTypes: [checked.oid], returnType: int4 }),
+      sqlFunction({
+        oid: 30_021,
+        name: 'made',
+        argumentTypes: [text],
+        returnType: checked.oid,
+        body: 'SELECT $1',
+      }),
+      sqlFunction({
+        oid: 30_022,
+        name: 'small',
+        argumentTypes: [int8],
+        returnType: int4,
+        body: 'SELECT $1',
+      }),
+      sqlFunction({
+        oid: 30_023,
+        name: 'knowns',
+        argumentTypes: [checked.array],
+        variadic: true,
+        returnType: int4,
+      }),
+      sqlFunction({
+        oid: 30_024,
+        name: 'plain',
+        argumentTypes: [varchar],
+        returnType: text,
+        body: 'SELECT $1',
+      }),
+    ],
+  })
+
+  test.each([
+    "SELECT 'x'::checked",
+    "SELECT '{x}'::checked[]",
+    'SELECT NULL::pair',
+    "SELECT '[a,b]'::checked_range",
+    "SELECT * FROM json_to_record('{}') AS t(a checked)",
+    "SELECT * FROM ROWS FROM (json_to_record('{}') AS (a checked)) AS t",
+    'PREPARE p(checked) AS SELECT $1',
+    "SELECT * FROM JSON_TABLE('{}', '$' COLUMNS (a checked PATH '$' ERROR ON ERROR))",
+    "SELECT JSON_VALUE('{}', '$' RETURNING checked ERROR ON ERROR)",
+    "SELECT json_populate_record(w, '{}') FROM with_domain w",
+    "SELECT known('x')",
+    'SELECT known($1)',
+    "SELECT knowns('x', 'y')",
+    "SELECT made('x')",
+    'DO $$ DECLARE v checked[]; BEGIN v := NULL; END $$',
+  ])('%s', (sql) => {
+    expect(uses(one(sql, undefined, own), 'public.users.ssn')).toContain('filter')
+  })
+
+  test('EXECUTE converts to the types that PREPARE declares', () => {
+    const session = new TestSession(own)
+    const [, executed] = session.run("PREPARE p(checked) AS SELECT $1; EXECUTE p('x')")
+    expect(executed === undefined ? [] : uses(executed, 'public.users.ssn')).toContain('filter')
+    expect(executed?.outputs).toHaveLength(1)
+  })
+
+  test('what is only named is not converted to', () => {
+    for (const sql of [
+      'CREATE TABLE t (a checked)',
+      'DROP DOMAIN checked',
+      'SELECT id FROM with_domain',
+    ]) {
+      expect(uses(one(sql, undefined, own), 'public.users.ssn')).toEqual([])
+    }
+  })
+
+  test.each([
+    ['known(name)', 'users.name', '-'],
+    ['known(VALUE => name)', 'users.name', '-'],
+    ['made(name)', 'users.name', '-'],
+    ['small(salary)', 'users.salary', '-'],
+    ['plain(name)', 'users.name', '+'],
+  ])('%s', (expression, column, mark) => {
+    const analysis = one(`SELECT ${expression} FROM users`, undefined, own)
+    if (mark === '-') expect(uses(analysis, `public.${column}`)).toContain('argument')
+    else expect(sources(analysis)).toEqual([`public.${column} direct`])
   })
 })
 
