@@ -355,8 +355,16 @@ function analyseFunction(
   path: readonly string[] | 'unknown',
   context: Context,
 ): Body {
-  const own = bodyContext(row.oid, path, context, row.bodyIsParsed ? runtime(row, context) : path)
-  const parameters = context.names.parameters(row.argumentTypes)
+  const runtimePath = row.bodyIsParsed ? runtime(row, context) : path
+  const body = analyseUnder(called, row, bodyContext(row.oid, path, context, runtimePath))
+  if (!body.recorder.mayChangeSettings || runtimePath === 'unknown') return body
+  // It may change the search_path: the server looks names up anew for what comes after that.
+  const later = row.bodyIsParsed ? path : 'unknown'
+  return analyseUnder(called, row, bodyContext(row.oid, later, context, 'unknown'))
+}
+
+function analyseUnder(called: CatalogFunction, row: FunctionRow, own: Context): Body {
+  const parameters = own.names.parameters(row.argumentTypes)
   if (row.language === 'plpgsql') return dynamicBody(row, parameters, own)
   const scope = new Scope(null, [], null, parameterNames(row, parameters, own), parameters)
   const trees = bodyTrees(row, own)

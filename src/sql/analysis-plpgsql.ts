@@ -42,6 +42,10 @@ export function dynamicBody(
 /** A DO block, or a function that is being made: the text of the whole statement. */
 export function doBody(text: string, context: Context): void {
   analyseBody(text, 'DO', [], context)
+  if (!context.recorder.mayChangeSettings || context.path === 'unknown') return
+  // What comes after a change of the search_path is looked up where that leads.
+  const later = { path: 'unknown', pathText: '?', runtimePath: 'unknown' } as const
+  analyseBody(text, 'DO', [], { ...context, ...later })
 }
 
 /** Assigning to a variable of a domain runs its checks. */

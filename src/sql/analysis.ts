@@ -108,23 +108,39 @@ export function analyse(
 
 /** The analysis of a statement, or of one inside another (PREPARE, DECLARE). */
 function analyseNode(node: Node, kind: string, outer: Context): Analysis {
-  const context: Context = { ...outer, recorder: new Recorder() }
+  let context: Context = { ...outer, recorder: new Recorder() }
+  let shape = guarded(node, context)
+  if (movesOwnPath(context)) {
+    // Which call comes first is the server's: a body may be looked up before the change or after.
+    context = { ...outer, recorder: new Recorder(), runtimePath: 'unknown' }
+    shape = guarded(node, context)
+  }
+  if (context.facts.catalogMoved === true && readsCatalog(context.recorder)) {
+    context.recorder.fail('what stands before it in the same query string changes the catalog')
+  }
+  return buildAnalysis(kind, shape, statementFacts(node), context)
+}
+
+function guarded(node: Node, context: Context): QueryShape | null {
   const depth = context.depth.value
-  let shape: QueryShape | null = null
   try {
-    shape = statement(node, null, context)
+    return statement(node, null, context)
   } catch (error) {
     // Trees that are too deep for the stack, and nothing else, end here on purpose; a fault of the
     // analysis itself must refuse the statement, too, instead of ending the connection.
     const reason = error instanceof RangeError ? 'is nested too deeply' : 'has an unexpected form'
     context.recorder.fail(`the statement ${reason} to be followed`)
-    shape = { fields: [], open: true }
+    return { fields: [], open: true }
+  } finally {
+    context.depth.value = depth
   }
-  context.depth.value = depth
-  if (context.facts.catalogMoved === true && readsCatalog(context.recorder)) {
-    context.recorder.fail('what stands before it in the same query string changes the catalog')
-  }
-  return buildAnalysis(kind, shape, statementFacts(node), context)
+}
+
+/** It may change the search_path, or as whom names are looked up, and calls functions of users. */
+function movesOwnPath({ recorder, runtimePath }: Context): boolean {
+  if (!recorder.mayChangeSettings || runtimePath === 'unknown') return false
+  for (const called of recorder.functions.values()) if (called.schema !== 'pg_catalog') return true
+  return false
 }
 
 /** Rows or functions are reached by names; DDL alone is judged by what it names. */

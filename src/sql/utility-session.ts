@@ -232,7 +232,10 @@ export function execute(node: Node, context: Context): QueryShape | null {
   context.recorder.dependsOnSession = true
   // The server analyses it again where the catalog or the search path moved: so must we, each time.
   const statement = context.facts.prepared(name)
-  const analysis = statement === undefined ? undefined : inner(statement, context)
+  // Its arguments are computed first: set_config among them moves its names.
+  const moved = { path: 'unknown', pathText: pathKey('unknown'), runtimePath: 'unknown' } as const
+  const own = context.recorder.mayChangeSettings ? { ...context, ...moved } : context
+  const analysis = statement === undefined ? undefined : inner(statement, own)
   return carried(analysis, `prepared statement ${name}`, context)
 }
 

@@ -170,3 +170,64 @@ describe('EXPLAIN without ANALYZE', () => {
     expect(volatile.sessionEffects.map(({ kind }) => kind)).toEqual(['explain'])
   })
 })
+
+describe('a search_path that changes while its statement runs', () => {
+  /** Reads hr.users or public.users, as the path has it. */
+  const reads: Partial<FunctionRow> = {
+    body: 'BEGIN RETURN (SELECT max(id)::text FROM users); END',
+  }
+  const move = "set_config('search_path', 'hr', false)"
+  const complete = (sql: string, ...rows: readonly Partial<FunctionRow>[]): boolean => {
+    const own = session(...rows)
+    own.run('PREPARE p AS SELECT f(); PREPARE q(text) AS SELECT max(id)::text FROM users')
+    const [analysis] = own.run(sql)
+    return analysis?.access.complete === true
+  }
+
+  test('bodies of functions may be looked up in either', () => {
+    expect(complete('SELECT f()', reads)).toBe(true)
+    expect(complete(`SELECT ${move}, f()`, reads)).toBe(false)
+    expect(complete(`SELECT f(), set_config($1, 'hr', false)`, reads)).toBe(false)
+    expect(complete(`SELECT set_config('role', 'x', false), f()`, reads)).toBe(false)
+    expect(complete(`SELECT set_config('work_mem', '4MB', false), f()`, reads)).toBe(true)
+    const sql: Partial<FunctionRow> = { language: 'sql', body: 'SELECT max(id)::text FROM users' }
+    expect(complete(`SELECT ${move}, f()`, sql)).toBe(false)
+    const fixed = { ...reads, settings: ['search_path=public'] }
+    expect(complete(`SELECT ${move}, f()`, fixed)).toBe(true)
+    const qualified = { body: 'BEGIN RETURN (SELECT max(id)::text FROM hr.users); END' }
+    expect(complete(`SELECT ${move}, f()`, qualified)).toBe(true)
+  })
+
+  test('names in a body that changes it itself, too', () => {
+    const after = `BEGIN PERFORM ${move}; RETURN (SELECT max(id)::text FROM users); END`
+    expect(complete('SELECT f()', { body: after })).toBe(false)
+    expect(complete('SELECT f()', { body: after, settings: ['search_path=public'] })).toBe(false)
+    const set = 'BEGIN SET LOCAL search_path = hr; RETURN (SELECT max(id)::text FROM users); END'
+    expect(complete('SELECT f()', { body: set })).toBe(false)
+    const sql = `SELECT ${move}; SELECT max(id)::text FROM users`
+    expect(complete('SELECT f()', { language: 'sql', body: sql })).toBe(false)
+    expect(complete(`DO $$ BEGIN PERFORM ${move}; PERFORM 1 FROM users; END $$`)).toBe(false)
+    const other = { ...reads, name: 'g' }
+    expect(complete(`DO $$ BEGIN PERFORM ${move}; PERFORM g(); END $$`, other)).toBe(false)
+    expect(
+      complete(
+        'SELECT f()',
+        { body: `BEGIN PERFORM ${move}; RETURN g(); END` },
+        { ...other, oid: 90_001 },
+      ),
+    ).toBe(false)
+  })
+
+  test('an argument of EXECUTE is computed before what it executes is looked up', () => {
+    expect(complete('EXECUTE p', reads)).toBe(true)
+    expect(complete("EXECUTE q('x')")).toBe(true)
+    expect(complete(`EXECUTE q(${move})`)).toBe(false)
+  })
+
+  test('a function that only sets it, or a statement that only sets it, is followed', () => {
+    const body = `BEGIN PERFORM set_config('search_path', quote_ident(p1) || ', public', false); RETURN p1; END`
+    expect(complete("SELECT f('hr')", { body, argumentTypes: [25] })).toBe(true)
+    expect(complete(`SELECT ${move}, set_config('role', $1, true)`)).toBe(true)
+    expect(complete(`SELECT ${move}, id FROM users`)).toBe(true)
+  })
+})
