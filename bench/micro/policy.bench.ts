@@ -45,7 +45,14 @@ if (statement === undefined) throw new Error('the statement does not parse')
 const relation = 'pgbench_accounts'
 const analysis = analysisOf({
   relations: [
-    { schema: 'public', name: relation, kind: 'table', actions: ['select'], through: null },
+    {
+      schema: 'public',
+      name: relation,
+      kind: 'table',
+      actions: ['select'],
+      through: null,
+      by_path: false,
+    },
   ],
   columns: [
     { schema: 'public', relation, name: 'abalance', uses: ['output'], through: null },

@@ -77,7 +77,10 @@ statement(names, kind, access) := {
 # description: A relation of schema public that the client named.
 relation(name, actions) := relation_in("public", name, actions)
 
-relation_in(schema, name, actions) := {"schema": schema, "name": name, "id": concat(".", [schema, name]), "kind": "table", "actions": actions, "through": null}
+relation_in(schema, name, actions) := {
+	"schema": schema, "name": name, "id": concat(".", [schema, name]), "kind": "table", "actions": actions,
+	"through": null, "by_path": false,
+}
 
 # METADATA
 # description: A column of public.users.

@@ -45,6 +45,8 @@ export interface RelationAccess {
   /** select, insert, update, delete, truncate, lock, create, alter, drop, … */
   readonly actions: readonly string[]
   readonly through: Through
+  /** A bare name that another search_path of the session would lead to another relation. */
+  readonly by_path: boolean
 }
 
 export interface ColumnAccess {

@@ -357,6 +357,8 @@ function analyseFunction(
 ): Body {
   const runtimePath = row.bodyIsParsed ? runtime(row, context) : path
   const body = analyseUnder(called, row, bodyContext(row.oid, path, context, runtimePath))
+  // A path of its own is not the session's to move, for it and for what it calls.
+  if (runtimePath !== context.runtimePath) body.recorder.byPath.clear()
   if (!body.recorder.mayChangeSettings || runtimePath === 'unknown') return body
   // It may change the search_path: the server looks names up anew for what comes after that.
   const later = row.bodyIsParsed ? path : 'unknown'

@@ -62,6 +62,8 @@ export class Recorder {
   /** Uses as bits, by `throughOrder`; -1 where the column did not come in that way. */
   readonly columns = new Map<BaseColumn, number[]>()
   readonly relations = new Map<RelationRow, (Set<string> | null)[]>()
+  /** Relations that the session's search_path chose among several of their name. */
+  readonly byPath = new Set<RelationRow>()
   readonly functions = new Map<string, FunctionAccess>()
   readonly settings: SettingAccess[] = []
   readonly sessionEffects: SessionEffect[] = []
@@ -196,6 +198,7 @@ export class Recorder {
         for (const action of set) this.relation(relation, action, how(throughOrder[index]))
       })
     }
+    for (const relation of body.byPath) this.byPath.add(relation)
     for (const access of body.functions.values()) {
       this.function({ ...access, through: how(access.through) })
     }

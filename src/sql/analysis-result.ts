@@ -173,7 +173,7 @@ function relationEntries(recorder: Recorder, included: readonly Analysis[]): Rel
     if (known === undefined) entries.set(key, entry)
     else {
       const actions = [...new Set([...known.actions, ...entry.actions])].sort()
-      entries.set(key, { ...known, actions })
+      entries.set(key, { ...known, actions, by_path: known.by_path || entry.by_path })
     }
   }
   for (const [relation, actions] of recorder.relations) {
@@ -185,6 +185,7 @@ function relationEntries(recorder: Recorder, included: readonly Analysis[]): Rel
         kind: relation.kind,
         actions: [...set].sort(),
         through: throughOrder[index] ?? null,
+        by_path: recorder.byPath.has(relation),
       })
     }
   }

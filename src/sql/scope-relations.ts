@@ -41,7 +41,13 @@ export function lookupRelations(node: RangeVar, context: Context): readonly Rela
   context.recorder.dependsOnSession = true
   if (context.path !== 'unknown') {
     const relation = context.catalog.resolveRelation(name, context.path)
-    return relation === null ? [] : [relation]
+    if (relation === null) return []
+    // Names of definitions are looked up in a path of their own.
+    const moves = context.path === context.runtimePath
+    if (moves && context.catalog.relationsNamed(name).length > 1) {
+      context.recorder.byPath.add(relation)
+    }
+    return [relation]
   }
   const all = context.catalog.relationsNamed(name)
   if (all.length > 1) {

@@ -13,7 +13,14 @@ describe('the shipped pack as regate runs it', () => {
     const decision = pack.statement(
       factsOf(['agents'], {
         relations: [
-          { schema: 'public', name: 'orders', kind: 'table', actions: ['select'], through: null },
+          {
+            schema: 'public',
+            name: 'orders',
+            kind: 'table',
+            actions: ['select'],
+            through: null,
+            by_path: false,
+          },
         ],
       }),
     )

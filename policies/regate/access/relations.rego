@@ -3,10 +3,11 @@ package regate.access
 # METADATA
 # description: |
 #   What the statement does to relations that needs more than a plain allow, as {id, right, verdict}. Relations that
-#   came in through a view, partition, rule, trigger or generated column are covered by the grant on what was named.
+#   came in through a view, partition, rule, trigger or generated column are covered by the grant on what was named,
+#   but for those that the session's own search_path chose.
 relation_verdicts := [finding |
 	some relation in input.access.relations
-	not _covered(object.get(relation, "through", null))
+	not _covered(relation)
 	subject := _subject(relation)
 	some action in relation.actions
 	right := object.get(data.regate.tables.rights, action, "ddl")
@@ -49,10 +50,20 @@ _relation_hint(finding) := "only reading is granted to you: SELECT from it, or a
 } else := "read a relation that is granted to your groups, or ask for a grant on this one"
 
 # A grant on what the client named is a grant on what comes in through it.
-_covered(through) if through in {"view", "partition", "rule", "trigger", "generated"}
+_covered(relation) if {
+	relation.through in {"view", "partition", "rule", "trigger", "generated"}
+	not object.get(relation, "by_path", false)
+}
 
-# What a function reads is covered where the function itself is granted by name.
-_covered("function") if not _ungranted_function
+_covered(relation) if _covered_by_function(relation)
+
+# What a function reads is covered where the function itself is granted by name: its owner chose what that is, unless
+# the search_path of the session did.
+_covered_by_function(relation) if {
+	relation.through == "function"
+	not object.get(relation, "by_path", false)
+	not _ungranted_function
+}
 
 _ungranted_function if {
 	some function in input.access.functions
@@ -90,10 +101,11 @@ _catalogs := array.concat(
 	],
 )
 
-# Base catalogs below an open view of PostgreSQL itself are the view's business.
+# Base catalogs below a view are the view's business, and those of a granted function the function's.
 _holds_values(relation, id) if {
 	data.regate.tables.value_relations[id]
-	relation.through == null
+	object.get(relation, "through", null) != "view"
+	not _covered_by_function(relation)
 }
 
 _holds_values(relation, _) if relation.schema == "pg_toast"

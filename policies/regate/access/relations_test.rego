@@ -115,3 +115,55 @@ test_a_catalog_granted_by_name_is_open if {
 	result := inputs.judge(inputs.statement(["dba"], "select", access), {"dba": {"read": ["*", "pg_catalog.pg_stats"]}}, {})
 	result.action == "allow"
 }
+
+test_a_catalog_that_holds_values_is_closed_behind_a_function if {
+	base := object.union(inputs.relation_in("pg_catalog", "pg_stats", ["select"]), {"through": "function"})
+	access := {"relations": [base], "functions": [inputs.function_of("public", "ps", "volatile")]}
+	asked := inputs.statement(["readers"], "select", access)
+	denied := data.regate.statement.decision with input as asked with data.regate.groups as {"readers": {"read": ["*"]}}
+	denied.rule == "regate.access.catalogs"
+	allowed := data.regate.statement.decision with input as asked
+		with data.regate.groups as {"readers": {"read": ["*"], "functions": {"public.ps": "allow"}}}
+	allowed.action == "allow"
+}
+
+test_a_catalog_that_holds_values_is_closed_behind_a_trigger if {
+	base := object.union(inputs.relation_in("pg_catalog", "pg_stats", ["select"]), {"through": "trigger"})
+	access := {"effects": ["write"], "relations": [inputs.relation("scratch", ["insert"]), base]}
+	decide(["agents"], "insert", access).rule == "regate.access.catalogs"
+}
+
+test_a_relation_that_the_search_path_chose_needs_a_grant_of_its_own if {
+	every through in ["function", "trigger", "view"] {
+		_chosen_by_path_needs_a_grant(through)
+	}
+}
+
+_chosen_by_path_needs_a_grant(through) if {
+	denied := _tenant_reads("t2", through, true)
+	contains(denied.reason, "t2.cust")
+	_tenant_reads("t2", through, false).action == "allow"
+	_tenant_reads("t1", through, true).action == "allow"
+}
+
+# A member of a tenant reads a relation through something, by a function that is granted.
+_tenant_reads(schema, through, by_path) := decision if {
+	read := object.union(inputs.relation_in(schema, "cust", ["select"]), {"through": through, "by_path": by_path})
+	access := {"relations": [read], "functions": [inputs.function_of("public", "lst", "volatile")]}
+	decision := data.regate.statement.decision with input as inputs.statement(["tenant"], "select", access)
+		with data.regate.groups as {"tenant": {"read": {"t1.*": "allow"}, "functions": {"public.lst": "allow"}}}
+}
+
+test_subscriptions_are_open_but_for_their_connection if {
+	relation := inputs.relation_in("pg_catalog", "pg_subscription", ["select"])
+	secret := {"schema": "pg_catalog", "relation": "pg_subscription", "name": "subconninfo", "uses": ["output"], "through": null}
+	decide(["agents"], "select", {"relations": [relation]}).action == "allow"
+	decide(["agents"], "select", {"relations": [relation], "columns": [secret]}).rule == "regate.access.catalogs"
+}
+
+test_user_mappings_are_open_but_for_their_options if {
+	relation := inputs.relation_in("pg_catalog", "pg_user_mappings", ["select"])
+	secret := {"schema": "pg_catalog", "relation": "pg_user_mappings", "name": "umoptions", "uses": ["output"], "through": null}
+	decide(["agents"], "select", {"relations": [relation]}).action == "allow"
+	decide(["agents"], "select", {"relations": [relation], "columns": [secret]}).rule == "regate.access.catalogs"
+}

@@ -4,6 +4,11 @@ import data.regate.inputs_test as inputs
 
 changing(names, setting) := decide(names, "variableset", {"effects": ["session"], "settings": [setting]})
 
+# pg_dump sets it: off makes an error of what row security would filter, and shows no more.
+test_row_security_is_open_where_it_is_not_locked if {
+	decide(["agents"], "variableset", {"effects": ["session"], "settings": [inputs.setting("row_security", "set", "off")]}).action == "allow"
+}
+
 test_harmless_settings_are_open if {
 	every name in ["datestyle", "timezone", "statement_timeout", "search_path", "application_name", "extra_float_digits", "client_min_messages"] {
 		changing(["agents"], inputs.setting(name, "set", "x")).action == "allow"

@@ -231,3 +231,30 @@ describe('a search_path that changes while its statement runs', () => {
     expect(complete(`SELECT ${move}, id FROM users`)).toBe(true)
   })
 })
+
+describe('relations that the search_path of the session chose', () => {
+  const reads: Partial<FunctionRow> = { body: 'BEGIN RETURN (SELECT max(id) FROM users); END' }
+  const calls: Partial<FunctionRow> = { name: 'g', body: 'BEGIN RETURN f(); END' }
+  const chosen = (analysis: ReturnType<typeof one>) =>
+    analysis.access.relations.filter((row) => row.by_path).map((row) => row.through)
+
+  test('are told, where a bare name may be several', () => {
+    expect(chosen(one('SELECT f()', reads))).toEqual(['function'])
+    expect(chosen(one('SELECT g()', reads, calls))).toEqual(['function'])
+    expect(chosen(one('SELECT id FROM users'))).toEqual([null])
+    const single = { body: 'BEGIN RETURN (SELECT max(id) FROM scratch); END' }
+    expect(chosen(one('SELECT f()', single))).toEqual([])
+  })
+
+  test('are not those of a name that is fixed', () => {
+    const settings = ['search_path=pg_catalog, public']
+    expect(chosen(one('SELECT f()', { ...reads, settings }))).toEqual([])
+    expect(chosen(one('SELECT g()', reads, { ...calls, settings }))).toEqual([])
+    const own = session(reads, { ...calls, settings })
+    const [fixed, free] = own.run('SELECT g(); SELECT f()')
+    expect(fixed === undefined ? null : chosen(fixed)).toEqual([])
+    expect(free === undefined ? null : chosen(free)).toEqual(['function'])
+    expect(chosen(one('SELECT id FROM public.users'))).toEqual([])
+    expect(chosen(one('SELECT id FROM vips'))).toEqual([])
+  })
+})
