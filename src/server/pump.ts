@@ -114,6 +114,7 @@ export class Pump {
   /** Takes nothing more of the client: what is in flight may end, then the session does. */
   endInput(): void {
     this.#inputEnded = true
+    this.session.endInput()
     this.#regulateClient()
   }
 
@@ -154,7 +155,7 @@ export class Pump {
   }
 
   #clientGone(): void {
-    if (this.#ended) return
+    if (this.#ended || this.session.terminates) return
     const quiet = this.session.quiet
     this.session.clientClosed()
     // Nobody waits for what still runs: it is not left behind.

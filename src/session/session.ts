@@ -60,6 +60,10 @@ export class Session {
   /** A frame that waits to be handled again. */
   #frameWaits = false
   #ended = false
+  /** Nothing more of the client is looked at. */
+  #inputEnded = false
+  /** It has said Terminate: the session ends when what waits for the disk has gone upstream. */
+  #terminated = false
   /** What goes upstream waits for the end of the event loop's turn, and what comes later behind it. */
   #joined = false
   /** What waits for the disk before it goes upstream: what comes later goes behind it. */
@@ -110,9 +114,18 @@ export class Session {
     return this.#state.queue.length === 0
   }
 
+  /**
+   * The client's last word is Terminate, and what it said before is still to run: that it closes its
+   * side is no news. Who waits for people says so to them, and waits no more.
+   */
+  get terminates(): boolean {
+    if (this.#terminated || this.#wait === null) return this.#terminated
+    return this.#wait.name !== 'hold' && this.#saysGoodbye(new TerminateWatch())
+  }
+
   /** Bytes of the client. Borrowed until the turn's output was written. */
   clientBytes(chunk: Buffer): void {
-    if (this.#ended) return
+    if (this.#ended || this.#inputEnded) return
     if (this.#wait !== null || this.#state.copyPending !== null) {
       this.#keep(chunk)
       return
@@ -144,6 +157,13 @@ export class Session {
   /** The client asked to cancel: true when a held statement was withdrawn instead of one that runs. */
   cancelRequested(): boolean {
     return this.#frontend.withdraw('cancel')
+  }
+
+  /** Nothing more of the client is begun; what it sent and was not looked at is dropped. */
+  endInput(): void {
+    this.#inputEnded = true
+    this.#kept.length = 0
+    this.#keptBytes = 0
   }
 
   /** The client's side is gone. */
@@ -220,8 +240,9 @@ export class Session {
       const handled = this.#frontend.handle(frames.type, frames)
       if (handled === 'terminate') {
         this.#write()
-        this.#ended = true
-        this.#output.terminated()
+        this.endInput()
+        this.#terminated = true
+        if (this.#held === null) this.#terminate()
         return
       }
       if (handled !== 'done') {
@@ -234,6 +255,11 @@ export class Session {
         return
       }
     }
+  }
+
+  #terminate(): void {
+    this.#ended = true
+    this.#output.terminated()
   }
 
   #beginWait(wait: Wait): void {
@@ -259,10 +285,13 @@ export class Session {
   /** Begins with what the client had sent behind the frame that is held. */
   #watchGoodbye(): void {
     const watch = new TerminateWatch()
-    const behind = [this.#clientFrames.unread(), ...this.#kept]
-    const said = behind.map((chunk) => watch.feed(chunk)).includes(true)
-    if (said) this.#frontend.withdraw('terminate')
+    if (this.#saysGoodbye(watch)) this.#frontend.withdraw('terminate')
     else this.#goodbye = watch
+  }
+
+  /** There is a Terminate in what the client has sent and nobody has looked at. */
+  #saysGoodbye(watch: TerminateWatch): boolean {
+    return [this.#clientFrames.unread(), ...this.#kept].some((chunk) => watch.feed(chunk))
   }
 
   /** The wait is over: what was kept is read on, from the frame that waited. */
@@ -275,6 +304,7 @@ export class Session {
       this.#beginWait({ name: 'cancel', until: this.#cancelling })
       return
     }
+    if (this.#inputEnded) return
     this.#turn(() => {
       this.#readClient()
     })
@@ -386,6 +416,7 @@ export class Session {
         if (this.#ended) return
         for (const { entry } of marked) entry.unsent = false
         this.#output.toUpstream(segments)
+        if (this.#terminated && this.#held === null) this.#terminate()
       },
       (error: unknown) => {
         if (!(error instanceof ProxyError) || marked.length === 0) throw error

@@ -7,7 +7,7 @@ import { benchCatalog } from '../../bench/micro/catalog.ts'
 import { defaultLimits, ProxyError } from '../../src/core/core.ts'
 import type { Policy } from '../../src/policy/policy.ts'
 import { SqlParser } from '../../src/sql/sql.ts'
-import { encodeQuery, written } from '../../src/wire/wire.ts'
+import { encodeParse, encodeQuery, encodeTerminate, written } from '../../src/wire/wire.ts'
 import { loadPack } from '../policy/pack.ts'
 import { message, ScriptedSession, typesOf } from '../support/session.ts'
 
@@ -102,5 +102,55 @@ describe('while a statement waits for the disk', () => {
     await turn()
     expect(one.upstream).toEqual([])
     expect(one.ended).toMatchObject({ error: { code: 'audit_unavailable' } })
+  })
+
+  it.each(['the same packet', 'a packet of its own'])(
+    'a Terminate behind it in %s ends the session when it has gone upstream',
+    async (how) => {
+      const one = scripted()
+      const both = [query('SELECT 1'), written((to) => encodeTerminate(to))]
+      if (how === 'the same packet') one.session.clientBytes(Buffer.concat(both))
+      else for (const bytes of both) one.session.clientBytes(bytes)
+      await turn()
+      expect(one.upstream).toEqual([])
+      expect(one.ended).toBe(null)
+      // The client closes its socket now: nobody may take that for a disconnect.
+      expect(one.session.terminates).toBe(true)
+      one.session.clientBytes(query('SELECT 2 AS behind'))
+      await onDisk()
+      if (one.ended === null) await onDisk()
+      expect(typesOf(one.upstream)).toBe('QX')
+      expect(one.ended).toBe('terminated')
+    },
+  )
+})
+
+describe('when the input is ended', () => {
+  const commit = (): void => undefined
+
+  it('nothing that came before is looked at any more', async () => {
+    const { session, upstream, client } = scripted({ commit })
+    const parse = written((to) => encodeParse(to, { name: 'a', text: 'SELECT 1' }))
+    // The second Query waits until the first is answered, for it changes what EXECUTE means.
+    session.clientBytes(Buffer.concat([query('PREPARE p AS SELECT 1'), query('EXECUTE p'), parse]))
+    await turn()
+    expect(typesOf(upstream)).toBe('Q')
+    expect(session.waiting).toBe('drain')
+    session.clientBytes(query('SELECT 2'))
+    session.endInput()
+    session.clientBytes(query('SELECT 3'))
+    session.upstreamBytes(Buffer.concat([message('C', 'PREPARE\0'), ready]))
+    await turn()
+    expect(typesOf(upstream)).toBe('Q')
+    expect(typesOf(client)).toBe('CZ')
+    expect(session.quiet).toBe(true)
+  })
+
+  it('what is admitted still runs', async () => {
+    const { session, upstream } = scripted({ commit })
+    session.clientBytes(query('SELECT 1'))
+    session.endInput()
+    await turn()
+    expect(typesOf(upstream)).toBe('Q')
   })
 })

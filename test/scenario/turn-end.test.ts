@@ -2,6 +2,7 @@
  * Records of many sessions are committed together: nothing goes upstream whose commit failed, and what
  * does go is on record before, in the order of its session. A real server counts what arrived.
  */
+import { setTimeout as delay } from 'node:timers/promises'
 import pg from 'pg'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import type { AuditLog, RecordMembers } from '../../src/audit/audit.ts'
@@ -13,7 +14,7 @@ import { startProxy, type ProxyInProcess } from '../support/proxy.ts'
 
 /** Keeps records; a commit fails while it is told to, and then forgets what was not committed. */
 class TestAudit implements AuditLog {
-  failure: 'none' | 'throws' | 'throws once' | 'rejects' = 'none'
+  failure: 'none' | 'throws' | 'throws once' | 'rejects' | 'is slow' = 'none'
   readonly committed: string[] = []
   commits = 0
   #pending: string[] = []
@@ -34,6 +35,7 @@ class TestAudit implements AuditLog {
     if (this.failure === 'rejects') return Promise.reject(error)
     this.commits++
     this.committed.push(...pending)
+    if (this.failure === 'is slow') return delay(100)
   }
 }
 
@@ -140,31 +142,42 @@ describe('the end of a turn', () => {
     expect(await countOf('lost')).toBe(0)
   }, 60_000)
 
-  it('sends what came right before Terminate', async () => {
-    await connect()
-    await clients[0]?.query('CREATE TABLE last (n int)')
-    await Promise.all(
-      clients.map(async (_, n) => {
-        const client = await RawClient.connect(proxy.port)
-        client.startup('postgres', { database: 'postgres' })
-        for (;;) {
-          const said = await client.next()
-          if (said.kind === 'other' && said.type === 'Z') break
-          if (said.kind === 'error' || said.kind === 'closed') throw new Error(said.kind)
-        }
-        client.send(
-          written((to) => {
-            encodeQuery(to, `INSERT INTO last VALUES (${n})`)
-            encodeTerminate(to)
-          }),
-        )
-        while ((await client.next()).kind !== 'closed');
-        client.close()
-      }),
-    )
-    // Nobody waited for the answers: the server runs them when it comes to them.
-    await expect.poll(() => countOf('last'), { timeout: 30_000 }).toBe(clientCount)
-  }, 60_000)
+  it.each([
+    ['none', 'in one packet'],
+    ['is slow', 'in one packet'],
+    ['is slow', 'in two packets'],
+  ] as const)(
+    'sends what came right before Terminate: %s, %s',
+    async (failure, packets) => {
+      await connect()
+      await clients[0]?.query('DROP TABLE IF EXISTS last; CREATE TABLE last (n int)')
+      audit.failure = failure
+      await Promise.all(
+        clients.map(async (_, n) => {
+          const client = await RawClient.connect(proxy.port)
+          client.startup('postgres', { database: 'postgres' })
+          for (;;) {
+            const said = await client.next()
+            if (said.kind === 'other' && said.type === 'Z') break
+            if (said.kind === 'error' || said.kind === 'closed') throw new Error(said.kind)
+          }
+          const insert = written((to) => encodeQuery(to, `INSERT INTO last VALUES (${n})`))
+          const goodbye = written((to) => encodeTerminate(to))
+          if (packets === 'in one packet') client.send(Buffer.concat([insert, goodbye]))
+          else {
+            client.send(insert)
+            await delay(20)
+            client.send(goodbye)
+          }
+          client.socket.end()
+        }),
+      )
+      audit.failure = 'none'
+      // Nobody waited for the answers: the server runs them when it comes to them.
+      await expect.poll(() => countOf('last'), { timeout: 30_000 }).toBe(clientCount)
+    },
+    60_000,
+  )
 })
 
 describe("an EXPLAIN of regate's own", () => {
