@@ -6,6 +6,7 @@
 import { writeFile } from 'node:fs/promises'
 import pg from 'pg'
 import type { ArgumentsCamelCase, Argv } from 'yargs'
+import type { Configuration } from '../config/config.ts'
 import { defaultLimits, systemClock } from '../core/core.ts'
 import { catalogQuery, connectCatalog, loadCatalog } from '../upstream/upstream.ts'
 import { CommandFailure } from './failure.ts'
@@ -68,7 +69,10 @@ const dumpCommand = {
   describe: "Write a database's catalog snapshot to a file",
   builder,
   handler: async (args: ArgumentsCamelCase<DumpArguments>): Promise<void> => {
-    const { catalog } = args.url === undefined ? await configured(args) : await byUrl(args.url)
+    const { catalog } =
+      args.url === undefined
+        ? await configured(await configurationFrom(args.config), args)
+        : await byUrl(args.url)
     const text = `${JSON.stringify(catalog.snapshot)}\n`
     if (args.output === '-') {
       process.stdout.write(text)
@@ -103,20 +107,22 @@ export async function byUrl(url: string) {
 }
 
 /** The catalog of a database of the configuration. */
-export async function configured(args: Pick<DumpArguments, 'config' | 'database' | 'role'>) {
-  const configuration = await configurationFrom(args.config)
+export async function configured(
+  configuration: Configuration,
+  args: Pick<DumpArguments, 'database' | 'role'>,
+) {
   const names = [...configuration.databases.keys()].filter((name) => name !== '*')
   const database = args.database ?? (names.length === 1 ? names[0] : undefined)
   if (database === undefined) {
     throw new CommandFailure('which database?', {
-      hint: `Name one with --database; ${args.config} has ${names.join(', ')}`,
+      hint: `Name one with --database; ${configuration.path} has ${names.join(', ')}`,
       misuse: true,
     })
   }
   const upstreams = await upstreamsOf(configuration, process.env, systemClock)
   const upstream = upstreamFor(upstreams, database)
   if (upstream === null) {
-    throw new CommandFailure(`${args.config} has no database ${database}`, { misuse: true })
+    throw new CommandFailure(`${configuration.path} has no database ${database}`, { misuse: true })
   }
   const roleName =
     args.role ?? (upstream.roles.has('default') ? 'default' : firstOf(upstream.roles))

@@ -2,26 +2,16 @@
  * `regate policy explain`: what a statement touches, where each output comes from, what the policy
  * says and what would be masked, for people.
  */
-import { readFile, stat } from 'node:fs/promises'
 import type { ArgumentsCamelCase, Argv } from 'yargs'
-import { buildBundle } from '../control/control.ts'
-import { defaultLimits } from '../core/core.ts'
 import { planMasks, type MaskPlan, type OutputMask } from '../masking/masking.ts'
-import {
-  Policy,
-  readBundleFiles,
-  type StatementDecision,
-  type StatementFacts,
-  unpackBundle,
-} from '../policy/policy.ts'
+import type { StatementDecision, StatementFacts } from '../policy/policy.ts'
 import type { Access, OutputSource } from '../sql/sql.ts'
-import { CommandFailure } from './failure.ts'
-import { opaFor, withOpa, type OpaArguments } from './policy-opa.ts'
-import { bundleCache } from './policy-source.ts'
+import { deskConfiguration, deskPolicy, withData, type PolicyArguments } from './policy-desk.ts'
+import { withOpa } from './policy-opa.ts'
 import { statementFacts, withStatement, type StatementArguments } from './policy-statements.ts'
 
-interface ExplainArguments extends StatementArguments, OpaArguments {
-  policy: string
+interface ExplainArguments extends StatementArguments, PolicyArguments {
+  policy: string | undefined
   json: boolean
 }
 
@@ -29,19 +19,23 @@ export const policyExplainCommand = {
   command: 'explain <sql>',
   describe: 'Explain what a statement touches and what the policy says',
   builder: (yargs: Argv): Argv<ExplainArguments> =>
-    withOpa(withStatement(yargs))
+    withOpa(withData(withStatement(yargs)))
       .option('policy', {
         type: 'string',
         alias: 'p',
-        default: 'policies',
-        describe: 'a policy directory or a bundle',
+        describe: "a policy directory or a bundle; default the configuration's, then policies",
       })
       .option('json', { type: 'boolean', default: false, describe: 'as JSON' })
       .example('$0 policy explain "SELECT ssn FROM users" -g agents -c shop.catalog.json', '')
+      .example('$0 policy explain "SELECT 1" -f regate.yaml', 'as `regate serve` would judge it')
       .example('$0 policy explain "DELETE FROM orders" -g agents --json', 'for programs'),
   handler: async (args: ArgumentsCamelCase<ExplainArguments>): Promise<void> => {
-    const policy = await policyFrom(args.policy, args)
-    const { facts } = await statementFacts(args)
+    const named = args.catalog !== undefined || args.url !== undefined
+    const complete = args.policy !== undefined && named
+    const configuration = await deskConfiguration(args, complete)
+    const path = args.policy ?? (configuration === null ? 'policies' : undefined)
+    const policy = await deskPolicy(path, args, configuration)
+    const facts = await statementFacts(args, configuration)
     const explained = facts.map((one) => explain(one, policy.statement(one)))
     if (args.json) {
       const shown = explained.length === 1 ? explained[0] : explained
@@ -64,30 +58,6 @@ function explain(facts: StatementFacts, decision: StatementDecision): Explanatio
   const { analysis, statement } = facts
   const plan = planMasks(decision, analysis, statement)
   return { kind: analysis.kind, access: analysis.access, decision, plan }
-}
-
-/**
- * A policy of a directory or a bundle, loaded as `regate serve` does, but for signatures: what is only
- * looked at on the desk is not trusted with anything, and the key may be elsewhere.
- */
-export async function policyFrom(path: string, args: OpaArguments): Promise<Policy> {
-  const found = await stat(path).catch(() => {
-    throw new CommandFailure(`${path} is not there`, {
-      hint: 'name a policy directory or a bundle.tar.gz',
-      misuse: true,
-    })
-  })
-  const packed = found.isDirectory()
-    ? await buildBundle({
-        opa: await opaFor(args),
-        directory: path,
-        cacheDirectory: bundleCache(process.env),
-      })
-    : await readFile(path)
-  const options = { limits: defaultLimits, name: 'policy', signing: null, nowMs: Date.now() }
-  const files = new Map(await unpackBundle(packed, defaultLimits))
-  files.delete('.signatures.json')
-  return await Policy.load(await readBundleFiles(files, options), { limits: defaultLimits })
 }
 
 function asJson(_key: string, value: unknown): unknown {

@@ -15,26 +15,30 @@ import type { ArgumentsCamelCase, Argv } from 'yargs'
 import { planMasks } from '../masking/masking.ts'
 import type { Policy } from '../policy/policy.ts'
 import type { Analysis, Catalog } from '../sql/sql.ts'
-import { byUrl, configured } from './catalog.ts'
 import { CommandFailure } from './failure.ts'
-import { policyFrom } from './policy-explain.ts'
-import { emptyCatalog, readCatalog, Workbench, type SessionState } from './policy-facts.ts'
-import { withOpa, type OpaArguments } from './policy-opa.ts'
+import {
+  builtInCatalog,
+  deskCatalog,
+  deskConfiguration,
+  deskPolicy,
+  withCatalog,
+  withData,
+  type CatalogArguments,
+  type PolicyArguments,
+} from './policy-desk.ts'
+import { Workbench, type SessionState } from './policy-facts.ts'
+import { withOpa } from './policy-opa.ts'
 
-interface ReplayArguments extends OpaArguments {
+interface ReplayArguments extends PolicyArguments, CatalogArguments {
   audit: string
-  bundle: string
-  catalog: string | undefined
-  url: string | undefined
-  config: string
-  database: string | undefined
+  bundle: string | undefined
   json: boolean
   'allow-wider': boolean
   limit: number
 }
 
 function builder(yargs: Argv): Argv<ReplayArguments> {
-  return withOpa(yargs)
+  return withOpa(withData(withCatalog(yargs)))
     .positional('audit', {
       type: 'string',
       demandOption: true,
@@ -43,20 +47,7 @@ function builder(yargs: Argv): Argv<ReplayArguments> {
     .option('bundle', {
       type: 'string',
       alias: 'b',
-      demandOption: true,
-      describe: 'the candidate: a bundle or a policy directory',
-    })
-    .option('catalog', {
-      type: 'string',
-      alias: 'c',
-      describe: 'a snapshot of `regate catalog dump`',
-    })
-    .option('url', { type: 'string', describe: 'postgres://… to read the catalog from' })
-    .option('config', {
-      type: 'string',
-      alias: 'f',
-      default: process.env['REGATE_CONFIG'] ?? 'regate.yaml',
-      describe: 'the configuration, for --database (also $REGATE_CONFIG)',
+      describe: "the candidate: a bundle or a policy directory; default the configuration's policy",
     })
     .option('database', { type: 'string', alias: 'd', describe: 'replay only this database' })
     .option('json', { type: 'boolean', default: false, describe: 'as JSON, for a pull request' })
@@ -66,7 +57,6 @@ function builder(yargs: Argv): Argv<ReplayArguments> {
       describe: 'exit 0 even where something that was denied would be allowed',
     })
     .option('limit', { type: 'number', default: 100, describe: 'rows of the table; 0 for all' })
-    .conflicts('catalog', 'url')
     .example(
       '$0 policy replay regate-data/audit --bundle new.tar.gz -c shop.catalog.json',
       'what would change',
@@ -82,12 +72,17 @@ export const policyReplayCommand = {
   describe: 'Judge recorded statements under another bundle',
   builder,
   handler: async (args: ArgumentsCamelCase<ReplayArguments>): Promise<void> => {
-    const policy = await policyFrom(args.bundle, args)
+    const named = args.catalog !== undefined || args.url !== undefined
+    // Beside a catalog that is named, `--database` only says which records count.
+    const { config, database } = args
+    const wanted = named ? { config, database: undefined } : { config, database }
+    const configuration = await deskConfiguration(wanted, args.bundle !== undefined && named)
+    const policy = await deskPolicy(args.bundle, args, configuration)
     const report = await replay(
       await auditFiles(args.audit),
       policy,
-      await catalogFor(args),
-      args.database,
+      (await deskCatalog(args, configuration)) ?? builtInCatalog(),
+      database,
     )
     process.stdout.write(
       args.json ? `${JSON.stringify(report, null, 2)}\n` : inWords(report, args.limit),
@@ -99,14 +94,6 @@ export const policyReplayCommand = {
       )
     }
   },
-}
-
-async function catalogFor(args: ReplayArguments): Promise<Catalog> {
-  if (args.catalog !== undefined) return await readCatalog(args.catalog)
-  if (args.url !== undefined) return (await byUrl(args.url)).catalog
-  if (args.database === undefined) return emptyCatalog()
-  const { config, database } = args
-  return (await configured({ config, database, role: undefined })).catalog
 }
 
 async function auditFiles(path: string): Promise<readonly string[]> {

@@ -5,25 +5,21 @@
 import { text as textOf } from 'node:stream/consumers'
 import type { Argv } from 'yargs'
 import type { StatementFacts } from '../policy/policy.ts'
-import type { Catalog } from '../sql/sql.ts'
-import { byUrl, configured } from './catalog.ts'
-import { emptyCatalog, readCatalog, Workbench } from './policy-facts.ts'
+import type { Configuration } from '../config/config.ts'
+import { builtInCatalog, deskCatalog, withCatalog, type CatalogArguments } from './policy-desk.ts'
+import { Workbench } from './policy-facts.ts'
 
-export interface StatementArguments {
+export interface StatementArguments extends CatalogArguments {
   sql: string
   as: string | undefined
   group: string[]
   type: 'human' | 'machine'
-  catalog: string | undefined
-  url: string | undefined
-  config: string
-  database: string | undefined
   'search-path': string | undefined
 }
 
 /** Adds the statement and the options that say who asks and against which catalog. */
 export function withStatement<T>(yargs: Argv<T>): Argv<T & StatementArguments> {
-  return yargs
+  return withCatalog(yargs)
     .positional('sql', {
       type: 'string',
       demandOption: true,
@@ -42,40 +38,22 @@ export function withStatement<T>(yargs: Argv<T>): Argv<T & StatementArguments> {
       default: 'human' as const,
       describe: 'what kind of client asks',
     })
-    .option('catalog', {
+    .option('database', {
       type: 'string',
-      alias: 'c',
-      describe: 'a snapshot of `regate catalog dump`',
+      alias: 'd',
+      describe: 'a database of the configuration; may be left out where it has one',
     })
-    .option('url', { type: 'string', describe: 'postgres://… to read the catalog from' })
-    .option('config', {
-      type: 'string',
-      alias: 'f',
-      default: process.env['REGATE_CONFIG'] ?? 'regate.yaml',
-      describe: 'the configuration, for --database (also $REGATE_CONFIG)',
-    })
-    .option('database', { type: 'string', alias: 'd', describe: 'a database of the configuration' })
     .option('search-path', { type: 'string', describe: 'schemas, with commas; default public' })
-    .conflicts('catalog', ['url', 'database'])
+    .conflicts('catalog', 'database')
     .conflicts('url', 'database')
-}
-
-/** The catalog that the options name; without any, one that has only the built-in names. */
-export async function catalogOf(args: StatementArguments): Promise<Catalog> {
-  if (args.catalog !== undefined) return await readCatalog(args.catalog)
-  if (args.url !== undefined) return (await byUrl(args.url)).catalog
-  if (args.database !== undefined) {
-    const { config, database } = args
-    return (await configured({ config, database, role: undefined })).catalog
-  }
-  return emptyCatalog()
 }
 
 /** What a policy would be asked about each statement, in order. */
 export async function statementFacts(
   args: StatementArguments,
-): Promise<{ readonly facts: readonly StatementFacts[]; readonly catalog: Catalog }> {
-  const catalog = await catalogOf(args)
+  configuration: Configuration | null,
+): Promise<readonly StatementFacts[]> {
+  const catalog = (await deskCatalog(args, configuration)) ?? builtInCatalog()
   const text = args.sql === '-' ? await textOf(process.stdin) : args.sql
   const workbench = await Workbench.open()
   try {
@@ -85,10 +63,7 @@ export async function statementFacts(
       searchPath: path?.split(',').map((name) => name.trim()),
     }
     const statements = await workbench.parse(text)
-    return {
-      facts: statements.map((one) => workbench.facts(one, catalog, circumstances)),
-      catalog,
-    }
+    return statements.map((one) => workbench.facts(one, catalog, circumstances))
   } finally {
     workbench.close()
   }

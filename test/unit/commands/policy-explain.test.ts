@@ -2,7 +2,7 @@
  * `regate policy explain` and `regate policy input`, as a person runs them: whole command lines, real
  * OPA, the shipped policies, a catalog from a file, from a URL and from a configured database.
  */
-import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
@@ -195,6 +195,88 @@ describe('regate policy explain', () => {
     expect(dead?.exitCode).toBe(1)
     expect(describeFailure(dead, true)).not.toContain('s3cret')
   }, 60_000)
+})
+
+describe('what is judged with is what regate serve would have', () => {
+  const sql = 'SELECT ssn FROM users'
+  let here: string
+  beforeAll(() => {
+    // The same configuration with data of its own environment.
+    here = join(directory, 'here')
+    mkdirSync(here)
+    const document = JSON.parse(readFileSync(config, 'utf8')) as object
+    const policy = { bundle: join(directory, 'policies'), data: ['own.json'] }
+    writeFileSync(join(here, 'regate.yaml'), JSON.stringify({ ...document, policy }))
+    const mask = (kind: string) =>
+      JSON.stringify({ regate: { columns: { 'public.users.ssn': { mask: { kind } } } } })
+    writeFileSync(join(here, 'own.json'), mask('null'))
+    writeFileSync(join(here, 'other.json'), mask('hash'))
+  })
+
+  const explained = async (...more: readonly string[]): Promise<string> => {
+    const { failure, out } = await regate(['policy', 'explain', sql, '-g', 'agents', ...more])
+    expect(failure).toBeNull()
+    return outputOf(out, 1)[0] ?? ''
+  }
+
+  it('bundle, data and the only database of the configuration', async () => {
+    const named = ['-f', join(here, 'regate.yaml')]
+    const masked = (kind: string) => `1. ssn  ← masked: ${kind}, because of public.users.ssn`
+    expect(await explained(...named)).toBe(masked('null'))
+    expect(await explained(...named, '-d', 'shop')).toBe(masked('null'))
+    // What the command line names stands in that one's place.
+    expect(await explained(...named, '-p', bundle)).toBe(masked('null'))
+    expect(await explained(...named, '--data', join(here, 'other.json'))).toBe(masked('hash'))
+    const corner = ['-p', bundle, '-c', join(directory, 'corpus.json')]
+    expect(await explained(...corner)).toBe(masked('redact'))
+    expect(await explained(...corner, '--data', join(here, 'own.json'))).toBe(masked('null'))
+  }, 60_000)
+
+  it('the configuration may be named by $REGATE_CONFIG', async () => {
+    const before = process.env['REGATE_CONFIG']
+    vi.stubEnv('REGATE_CONFIG', join(here, 'regate.yaml'))
+    try {
+      expect(await explained()).toMatch(/masked: null/)
+    } finally {
+      vi.stubEnv('REGATE_CONFIG', before)
+    }
+  }, 60_000)
+
+  it('replay judges with the same, also without a bundle of its own', async () => {
+    const audit = join(here, 'audit.ndjson')
+    const record = {
+      ...{ type: 'statement_decided', session: 's', database: 'shop' },
+      identity: { user: 'agent', groups: ['agents'] },
+      statement: { text: 'SELECT id FROM users' },
+      ...{ decision: { action: 'allow', rule: 'x' }, access: { masked_columns: [] } },
+    }
+    writeFileSync(audit, `${JSON.stringify(record)}\n`)
+    const ids = { 'public.users.id': { class: 'key', mask: { kind: 'null' } } }
+    writeFileSync(join(here, 'own.json'), JSON.stringify({ regate: { columns: ids } }))
+    const replayed = async (...more: readonly string[]): Promise<unknown> => {
+      const { failure, out } = await regate(['policy', 'replay', audit, '--json', ...more])
+      expect(failure).toBeNull()
+      return JSON.parse(out)
+    }
+    const named = ['-f', join(here, 'regate.yaml')]
+    expect(await replayed(...named)).toMatchObject({ judged: 1, changed: 1 })
+    expect(await replayed(...named, '-b', bundle)).toMatchObject({ judged: 1, changed: 1 })
+    const corner = ['-b', bundle, '-c', join(directory, 'corpus.json')]
+    expect(await replayed(...corner)).toMatchObject({ judged: 1, changed: 0 })
+    expect(await replayed(...corner, '--data', join(here, 'own.json'))).toMatchObject({
+      changed: 1,
+    })
+    const neither = await regate(['policy', 'replay', audit])
+    expect(neither.failure?.message).toBe('no policy is named')
+  }, 60_000)
+
+  it('says that no catalog was named, where that is why a name is not found', async () => {
+    const asked = ['policy', 'explain', sql, '-g', 'agents', '-p', bundle]
+    const { failure, out, errors } = await regate(asked)
+    expect(failure).toBeNull()
+    expect(out).toContain('relation users is not in the catalog')
+    expect(errors).toMatch(/^no catalog was named/)
+  })
 })
 
 describe('regate policy input', () => {
