@@ -19,7 +19,7 @@ interface AddArguments {
   group: string[] | undefined
   email: string | undefined
   type: 'human' | 'machine' | undefined
-  generate: boolean
+  generate: boolean | undefined
   verifier: string | undefined
   iterations: number
 }
@@ -49,7 +49,6 @@ const addCommand = {
       })
       .option('generate', {
         type: 'boolean',
-        default: false,
         describe: 'make a random password and print it',
       })
       .option('verifier', {
@@ -108,7 +107,7 @@ async function verifierOf(
       misuse: true,
     })
   }
-  const generated = args.generate ? randomBytes(24).toString('base64url') : null
+  const generated = args.generate === true ? randomBytes(24).toString('base64url') : null
   const password = generated ?? (await readPassword())
   if (password === '') throw new CommandFailure('an empty password is no password')
   return { verifier: await deriveVerifier(password, { iterations: args.iterations }), generated }
