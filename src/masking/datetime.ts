@@ -6,7 +6,7 @@
  * timestamptz is coarsened and written in UTC, because the offset of a moment in a season's zone
  * would tell the season.
  */
-import type { Mask } from '../policy/policy.ts'
+import type { Mask, TruncateUnit } from '../policy/policy.ts'
 import { keyedSigned } from './keyed.ts'
 import type { Format, ValueMask } from './transform.ts'
 import type { TypeShape } from './types.ts'
@@ -88,8 +88,11 @@ function coarsenMoment(mask: DateMask, family: DateFamily, key: Uint8Array): Coa
   }
 }
 
-function truncateTo(unit: string | undefined): Coarsen | null {
+function truncateTo(unit: TruncateUnit | undefined): Coarsen | null {
   switch (unit) {
+    // Digits are for numbers.
+    case undefined:
+      return null
     case 'hour':
       return (moment) => BigInt(floorDivide(moment, HOUR_US)) * HOUR_US
     case 'day':
@@ -108,8 +111,6 @@ function truncateTo(unit: string | undefined): Coarsen | null {
         const { year } = civilOf(days)
         return daysOf(Math.floor(year / 10) * 10, 1, 1)
       })
-    default:
-      return null
   }
 }
 

@@ -3,6 +3,11 @@
 export type MaskKind =
   'null' | 'constant' | 'redact' | 'hash' | 'partial' | 'bucket' | 'truncate' | 'noise'
 
+/** What `truncate` may cut a date or a time to, finest first. */
+export const truncateUnits = ['hour', 'day', 'week', 'month', 'quarter', 'year', 'decade'] as const
+
+export type TruncateUnit = (typeof truncateUnits)[number]
+
 /** A mask of one base column as the policy gave it. */
 export type Mask =
   | { readonly kind: 'null' }
@@ -17,8 +22,8 @@ export type Mask =
     }
   /** Numbers: width of the bucket. */
   | { readonly kind: 'bucket'; readonly size: number }
-  /** Dates: year, quarter, month, week, day, hour; numbers: digits kept from the left. */
-  | { readonly kind: 'truncate'; readonly unit?: string; readonly digits?: number }
+  /** Dates: the unit; numbers: digits kept from the left. */
+  | { readonly kind: 'truncate'; readonly unit?: TruncateUnit; readonly digits?: number }
   /** Relative amplitude, 0 < ratio < 1, keyed by the value. */
   | { readonly kind: 'noise'; readonly ratio: number }
 

@@ -4,13 +4,15 @@
  * `{"action": "allow", "mask": {…}}` with its missing `s` is no allow.
  */
 import { ProxyError } from '../core/core.ts'
-import type {
-  ApprovalTerms,
-  ConnectDecision,
-  Mask,
-  ResultLimits,
-  StatementDecision,
-  VolatileInput,
+import {
+  truncateUnits,
+  type ApprovalTerms,
+  type ConnectDecision,
+  type Mask,
+  type ResultLimits,
+  type StatementDecision,
+  type TruncateUnit,
+  type VolatileInput,
 } from './decision.ts'
 
 type Fields = Readonly<Record<string, unknown>>
@@ -92,8 +94,6 @@ const maskKeys: Readonly<Record<string, readonly string[]>> = {
   noise: ['ratio'],
 }
 
-const truncateUnits = ['year', 'quarter', 'month', 'week', 'day', 'hour', 'minute']
-
 /** Decodes one mask; throws policy_fault. */
 export function decodeMask(value: unknown, where: string): Mask {
   const kind = (value as Fields | null)?.['kind']
@@ -125,7 +125,7 @@ export function decodeMask(value: unknown, where: string): Mask {
       return { kind, size: mask['size'] as number }
     case 'truncate': {
       const unit = mask['unit']
-      if (unit !== undefined && !truncateUnits.includes(unit as string)) {
+      if (unit !== undefined && !truncateUnits.includes(unit as TruncateUnit)) {
         fail(where, `needs a "unit" of ${truncateUnits.join(', ')}`)
       }
       if (mask['digits'] !== undefined) whole(mask['digits'], `${where}.digits`, 0)

@@ -3,6 +3,7 @@
  * bytes (control fetches them), time and estimates come with the facts.
  */
 export type * from './decision.ts'
+export { truncateUnits } from './decision.ts'
 export {
   connectInput,
   statementInput,

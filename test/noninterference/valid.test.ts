@@ -5,7 +5,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import pg from 'pg'
 import { bindPlan, planMasks, type TypeSource } from '../../src/masking/masking.ts'
-import type { Mask } from '../../src/policy/policy.ts'
+import { truncateUnits, type Mask } from '../../src/policy/policy.ts'
 import type { RelationRow, TypeRow } from '../../src/sql/sql.ts'
 import {
   backendTypes,
@@ -168,9 +168,8 @@ const masks: readonly Mask[] = [
   { kind: 'partial', email: true },
   { kind: 'bucket', size: 1000 },
   { kind: 'bucket', size: 0.5 },
-  ...['hour', 'day', 'week', 'month', 'quarter', 'year', 'decade', 'fortnight'].map(
-    (unit): Mask => ({ kind: 'truncate', unit, digits: 2 }),
-  ),
+  ...truncateUnits.map((unit): Mask => ({ kind: 'truncate', unit, digits: 2 })),
+  { kind: 'truncate', digits: 2 },
   { kind: 'noise', ratio: 0.1 },
 ]
 

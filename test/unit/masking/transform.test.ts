@@ -3,7 +3,13 @@ import { describe, expect, it } from 'vitest'
 import { bindPlan, planMasks, ValueDetectors } from '../../../src/masking/masking.ts'
 import { compileValueMask } from '../../../src/masking/transform.ts'
 import { shapeOf } from '../../../src/masking/types.ts'
-import type { Mask } from '../../../src/policy/policy.ts'
+import { readFileSync } from 'node:fs'
+import {
+  decodeMask,
+  truncateUnits,
+  type Mask,
+  type TruncateUnit,
+} from '../../../src/policy/policy.ts'
 import { ByteWriter } from '../../../src/wire/wire.ts'
 import { analysis, dataRow, decision, field, key, trace, types, valuesOf } from './support.ts'
 
@@ -229,7 +235,7 @@ describe('bucket, truncate and noise', () => {
   })
 
   it('coarsen moments; timestamptz in UTC, so that an offset tells no season', () => {
-    const to = (unit: string, type: keyof typeof oids, value: string): string | null =>
+    const to = (unit: TruncateUnit, type: keyof typeof oids, value: string): string | null =>
       mask({ kind: 'truncate', unit }, { type }, value)
     expect(to('year', 'date', '1901-06-05')).toBe('1901-01-01')
     expect(to('quarter', 'date', '1901-06-05')).toBe('1901-04-01')
@@ -238,6 +244,30 @@ describe('bucket, truncate and noise', () => {
     expect(to('hour', 'timestamp', '1901-06-05 04:59:06.7')).toBe('1901-06-05 04:00:00')
     expect(to('year', 'timestamptz', '2026-07-01 00:30:00+02')).toBe('2026-01-01 00:00:00+00')
     expect(to('year', 'timestamptz', '2026-01-01 00:30:00+01')).toBe('2025-01-01 00:00:00+00')
+  })
+
+  it('take every unit that is documented, from the policy to the value', () => {
+    const [, listed] =
+      /`unit` for dates: ([^)]+)\)/.exec(readFileSync('docs/guides/masking.md', 'utf8')) ?? []
+    const documented = listed?.split(', ') ?? []
+    expect(documented).toEqual([...truncateUnits])
+    const moments = { date: '1987-12-31', timestamp: '1987-12-31 23:59:59.9' } as const
+    const coarse = documented.map((unit) => {
+      const decoded = decodeMask({ kind: 'truncate', unit }, 'the mask')
+      return [
+        mask(decoded, { type: 'date' }, moments.date),
+        mask(decoded, { type: 'timestamp' }, moments.timestamp),
+      ]
+    })
+    expect(coarse).toEqual([
+      ['1987-12-31', '1987-12-31 23:00:00'],
+      ['1987-12-31', '1987-12-31 00:00:00'],
+      ['1987-12-28', '1987-12-28 00:00:00'],
+      ['1987-12-01', '1987-12-01 00:00:00'],
+      ['1987-10-01', '1987-10-01 00:00:00'],
+      ['1987-01-01', '1987-01-01 00:00:00'],
+      ['1980-01-01', '1980-01-01 00:00:00'],
+    ])
   })
 
   it('hides dates of another style, which could be read wrongly, and infinity', () => {
@@ -253,7 +283,7 @@ describe('bucket, truncate and noise', () => {
         binary.writeInt32BE(days)
         const iso = new Date(Date.UTC(2000, 0, 1) + days * 86_400_000).toISOString()
         fc.pre(/^\d{4}-/.test(iso) && !iso.startsWith('0000'))
-        for (const unit of ['day', 'week', 'month', 'quarter', 'year', 'decade']) {
+        for (const unit of truncateUnits) {
           const coarse = maskBytes({ kind: 'truncate', unit }, { type: 'date', format: 1 }, binary)
           const text = mask({ kind: 'truncate', unit }, { type: 'date' }, iso.slice(0, 10))
           const back = new Date(Date.UTC(2000, 0, 1) + (coarse?.readInt32BE(0) ?? 0) * 86_400_000)

@@ -107,6 +107,7 @@ describe('decoding masks', () => {
     { kind: 'bucket', size: 0 },
     { kind: 'truncate' },
     { kind: 'truncate', unit: 'parsec' },
+    { kind: 'truncate', unit: 'minute' },
     { kind: 'noise', ratio: 1 },
   ])('refuses %j', (mask) => {
     expect(faultOf(() => decodeMask(mask, 'the mask')).code).toBe('policy_fault')
