@@ -6,6 +6,7 @@
  * A part that cannot start ends all that was started before it. Signals, argv and the environment
  * are the caller's.
  */
+import { isDeepStrictEqual } from 'node:util'
 import type { Logger } from 'pino'
 import type { AuditLog } from '../audit/audit.ts'
 import type { Configuration } from '../config/config.ts'
@@ -163,16 +164,20 @@ function warningsOf(configuration: Configuration): readonly string[] {
   return warnings
 }
 
-function restartNeeded(before: Configuration, after: Configuration): readonly string[] {
-  const keys = ['listen', 'workers', 'admin', 'limits', 'audit', 'approvals', 'authentication']
-  const text = (value: unknown): string =>
-    JSON.stringify(value, (_key, inner: unknown) =>
-      inner instanceof Map ? [...inner.entries()] : inner,
-    )
-  return [...keys, 'databases', 'policy']
-    .filter((key) => {
-      const name = key as keyof Configuration
-      return text(before[name]) !== text(after[name])
+/** Keys of regate.yaml that are read once. Policies' bundles and files are read again, their places not. */
+const restartKeys = {
+  ...{ listen: 'listen', workers: 'workers', databases: 'databases', policy: 'policy' },
+  ...{ authentication: 'authentication', approvals: 'approvals', audit: 'audit', admin: 'admin' },
+  ...{ maskingKey: 'the key of masking', detectors: 'masking.detectors', traces: 'traces' },
+  ...{ logLevel: 'log.level', limits: 'limits' },
+} satisfies Record<Exclude<keyof Configuration, 'path'>, string>
+
+/** What of another configuration a running regate does not take over, one sentence each. */
+export function restartNeeded(before: Configuration, after: Configuration): readonly string[] {
+  return Object.entries(restartKeys)
+    .filter(([key]) => {
+      const name = key as keyof typeof restartKeys
+      return !isDeepStrictEqual(before[name], after[name])
     })
-    .map((key) => `reload: ${key} has changed, which needs a restart`)
+    .map(([, name]) => `reload: ${name} has changed, which needs a restart`)
 }
