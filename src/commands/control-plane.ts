@@ -221,7 +221,7 @@ export class ControlPlane {
     const { health, keeper, revocations } = this
     const observer = new Observer({
       clock: systemClock,
-      observe: () => this.#ask((plane) => plane.observe()),
+      observe: () => this.#ask((plane) => plane.observe(), this.#serving()),
     })
     observer.start()
     this.#undo.push(() => {
@@ -232,7 +232,7 @@ export class ControlPlane {
         ...{ configuration, environment, access, revocations, health, keeper, observer, version },
         sessions: async () => (await this.#ask((plane) => plane.sessions())).flat(),
         judge: async (question) => {
-          const [plane] = this.#planes()
+          const [plane] = this.#serving()
           if (plane === undefined) return { kind: 'problem', error: 'no worker runs', hint: null }
           return await plane.tryOut(question)
         },
@@ -249,9 +249,15 @@ export class ControlPlane {
     return mergeShadows(reports.map(({ shadow }) => shadow).filter((status) => status !== null))
   }
 
+  #serving(): readonly DataPlanePort[] {
+    return this.#planes().filter(({ serves }) => serves)
+  }
+
   /** The answers of all data planes that give one; who does not answer is logged and left out. */
-  async #ask<T>(question: (plane: DataPlanePort) => Promise<T>): Promise<readonly T[]> {
-    const planes = this.#planes()
+  async #ask<T>(
+    question: (plane: DataPlanePort) => Promise<T>,
+    planes: readonly DataPlanePort[] = this.#planes(),
+  ): Promise<readonly T[]> {
     const answers = await Promise.allSettled(planes.map(question))
     return answers.flatMap((answer, index) => {
       if (answer.status === 'fulfilled') return [answer.value]

@@ -62,6 +62,7 @@ export interface DataPlaneOptions {
 /** Started, not listening yet. */
 export class DataPlane implements DataPlanePort {
   readonly name: string
+  readonly serves = true
   readonly #options: DataPlaneOptions
   readonly #undo: Undo
   readonly #server: Server

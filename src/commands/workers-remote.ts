@@ -66,6 +66,8 @@ export class RemoteWorker implements DataPlanePort {
   readonly #sessions = new Map<string, KnownSession>()
   readonly #ended: Promise<string>
   #state: WorkerState = 'starting'
+  /** The order to start, which brings what is the newest then; null before it was sent. */
+  #started: Promise<unknown> | null = null
   version = ''
   revision = ''
 
@@ -139,7 +141,9 @@ export class RemoteWorker implements DataPlanePort {
     msMax: number,
   ): Promise<{ readonly host: string; readonly port: number }> {
     try {
-      const address = await this.#channel.call('start', params, msMax)
+      const started = this.#channel.call('start', params, msMax)
+      this.#started = started
+      const address = await started
       this.revision = params.policy.manifest.revision
       if (this.#state === 'starting') this.#state = 'running'
       return address
@@ -150,36 +154,36 @@ export class RemoteWorker implements DataPlanePort {
   }
 
   async usePolicy(policy: Policy): Promise<void> {
-    if (this.#state === 'ended') return
+    if (!(await this.#listens())) return
     await this.#channel.call('usePolicy', policyDocument(policy), policyMsMax)
     this.revision = policy.revision
   }
 
   async useCandidate(policy: Policy): Promise<void> {
-    if (this.#state === 'ended') return
+    if (!(await this.#listens())) return
     await this.#channel.call('useCandidate', policyDocument(policy), policyMsMax)
   }
 
   async revocation(change: RevocationChange): Promise<void> {
-    if (this.#state === 'ended') return
+    if (!(await this.#listens())) return
     await this.#channel.call('revocation', change, callMsMax)
   }
 
   async refresh(): Promise<void> {
-    if (this.#state !== 'ended') await this.#channel.call('refresh', null, callMsMax)
+    if (await this.#listens()) await this.#channel.call('refresh', null, callMsMax)
   }
 
   async cancel(processId: number, secret: Buffer): Promise<boolean> {
-    if (!this.#serves) return false
+    if (!this.serves) return false
     return await this.#channel.call('cancel', { processId, secret }, callMsMax)
   }
 
   async sessions(): Promise<readonly SessionInfo[]> {
-    return this.#serves ? await this.#channel.call('sessions', null, callMsMax) : []
+    return this.serves ? await this.#channel.call('sessions', null, callMsMax) : []
   }
 
   async report(): Promise<PlaneReport> {
-    if (!this.#serves) return { revision: this.revision, shadow: null, unmatched: null }
+    if (!this.serves) return { revision: this.revision, shadow: null, unmatched: null }
     return await this.#channel.call('report', null, callMsMax)
   }
 
@@ -192,13 +196,13 @@ export class RemoteWorker implements DataPlanePort {
   }
 
   async metrics(): Promise<MetricDocument | null> {
-    if (!this.#serves) return null
+    if (!this.serves) return null
     return (await this.#channel.call('metrics', null, callMsMax)) as unknown as MetricDocument
   }
 
   /** A message without an answer, to a worker that serves. */
   tell<Name extends keyof WorkerMethods>(method: Name, params: Params<WorkerMethods, Name>): void {
-    if (this.#serves) this.#channel.tell(method, params)
+    if (this.serves) this.#channel.tell(method, params)
   }
 
   /** No new clients; resolves when its sessions are over and it has ended. */
@@ -230,7 +234,17 @@ export class RemoteWorker implements DataPlanePort {
     this.#worker.process.kill('SIGKILL')
   }
 
-  get #serves(): boolean {
+  get serves(): boolean {
     return this.#state === 'running' || this.#state === 'retiring'
+  }
+
+  /**
+   * Whether it has to be told of a change: not before the order to start, which brings it, and while
+   * it starts only when it has started, or it would miss what changed meanwhile.
+   */
+  async #listens(): Promise<boolean> {
+    if (this.#started === null) return false
+    await this.#started.catch(() => undefined)
+    return this.#state !== 'ended'
   }
 }

@@ -25,6 +25,8 @@ export interface PlaneReport {
 export interface DataPlanePort {
   /** Name of its audit chain, its log lines and its metrics. */
   readonly name: string
+  /** False while it starts and when it has ended: it has no numbers and judges nothing. */
+  readonly serves: boolean
   /** Judges by this policy from the next statement on; rejects, with the old one kept, where it cannot. */
   usePolicy(policy: Policy): Promise<void>
   /** The same for the candidate of `policy.shadow`. */

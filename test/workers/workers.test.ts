@@ -52,6 +52,10 @@ afterAll(async () => {
   await postgres.stop()
 })
 
+it('starts without a word about workers that do not serve yet', () => {
+  expect(proxy.log()).not.toMatch(/did not answer|has not been started/)
+})
+
 it('shares the clients, and shows sessions and numbers of both as one', async () => {
   const clients = await clientsOnAll(proxy, url('ann'))
   const workers = await workersOf(proxy)
@@ -209,5 +213,26 @@ it('holds statements of both for people, and withdraws what a dead worker waited
   expect((await Promise.all(left)).filter((failure) => failure === 'none')).toHaveLength(
     clients.length - lost,
   )
+  await endAll(clients)
+})
+
+it("a policy that becomes active while a worker starts is that worker's too", async () => {
+  const [victim] = await workersOf(proxy)
+  process.kill(victim?.pid ?? 0, 'SIGKILL')
+  // Over and over while the new process starts: some of them fall between its start and its first client.
+  for (let round = 0; round < 12; round++) {
+    const agents = round % 2 === 0 ? rights : { read: [] }
+    await writeFile(join(proxy.directory, 'data.json'), JSON.stringify(dataOf(agents)))
+    expect((await admin(proxy, 'POST', '/v1/policy/reload')).status).toBe(200)
+  }
+  await until('both serve', async () => {
+    const workers = await workersOf(proxy)
+    return workers.length === 2 && workers.every(({ state }) => state === 'running')
+  })
+  const clients = await clientsOnAll(proxy, url('ann'))
+  for (const client of clients) {
+    expect(await failureOf(client.query('SELECT id FROM swap'))).toBe('42501')
+  }
+  expect(proxy.log()).not.toMatch(/kept its old one|has not been started/)
   await endAll(clients)
 })
