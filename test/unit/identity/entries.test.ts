@@ -1,11 +1,6 @@
 /** Which entry of `authentication` decides. */
 import { describe, expect, it } from 'vitest'
-import {
-  inBlock,
-  matches,
-  matchFault,
-  selectOffer,
-} from '../../../src/identity/entries.ts'
+import { inBlock, matches, matchFault, selectOffer } from '../../../src/identity/entries.ts'
 import { isLoopback } from '../../../src/identity/source.ts'
 import {
   oidcEntryDefaults,
