@@ -36,7 +36,9 @@ import {
   opaqueValue,
   typeOids,
   unknownValue,
+  withSources,
   withType,
+  type BaseColumn,
   type Field,
   type Source,
   type Value,
@@ -100,10 +102,19 @@ function isPlainCount(node: FuncCall, args: readonly Value[], context: Context):
   if (argument === undefined || !('ColumnRef' in argument)) return false
   const sources = args[0]?.sources ?? []
   if (sources.length === 0 || args[0]?.total !== true) return false
-  if (!sources.every((one) => one.via === 'direct' && one.column.notNull)) return false
+  if (!sources.every((one) => one.via === 'direct' && isNeverNull(one.column, context)))
+    return false
   const form = { named: false, variadic: false, star: false, context }
   const called = functionCandidates(schemaOf(names), 'count', args, form)
   return called.length > 0 && called.every((one) => one.row === null)
+}
+
+/** A child may hold nulls where its parent by inheritance must not. */
+function isNeverNull(column: BaseColumn, context: Context): boolean {
+  if (!column.notNull || column.relation === null) return false
+  return context.catalog
+    .children(column.relation.oid)
+    .every((child) => context.names.columnNamed(child, column.name)?.notNull !== false)
 }
 
 /** The schema of a qualified name, null of a bare one. */
@@ -330,9 +341,10 @@ function callUser(called: CatalogFunction, given: readonly Value[], context: Con
   for (const output of called.outputs) context.passes.domain(output.type, context)
   const shape = context.passes.functionBody(called, args, context)
   if (shape.analysed) {
-    const own = shape.value.total && !called.returnsSet ? 'total' : classByKind(called)
+    const value = called.strict ? strictValue(shape.value, args, context) : shape.value
+    const own = value.total && !called.returnsSet ? 'total' : classByKind(called)
     note(called, own, true, context)
-    return { class: own, opaque: shape.value.opaque, body: shape.value, fields: null }
+    return { class: own, opaque: value.opaque, body: value, fields: null }
   }
   note(called, 'opaque', false, context)
   // What is declared immutable may not read tables, so its arguments say all. That is believed of
@@ -353,6 +365,18 @@ function callUser(called: CatalogFunction, given: readonly Value[], context: Con
     body: null,
     fields: outputFields(called, args, cls, context),
   }
+}
+
+/** A STRICT function gives NULL, and runs nothing, where an argument is null: all of them tell. */
+function strictValue(body: Value, args: readonly Value[], context: Context): Value {
+  const given = computed(args, body.total, 0, context)
+  const depending = (value: Value): Value => {
+    const known = new Set(value.sources.map((source) => source.column))
+    const more = given.sources.filter((source) => !known.has(source.column))
+    const fields = value.fields?.map((one) => ({ name: one.name, value: depending(one.value) }))
+    return { ...withSources(value, more), fields: fields ?? null }
+  }
+  return { ...depending(body), opaque: body.opaque || given.opaque }
 }
 
 /** The type that each argument is brought to; VARIADIC takes elements, or the array of them. */

@@ -92,6 +92,82 @@ describe('a name that the server has as well', () => {
   })
 })
 
+describe('nulls tell', () => {
+  const strict = { strict: true, argumentTypes: [int4] }
+  const own = catalogWith({
+    functions: [
+      sqlFunction({ oid: 30_040, name: 's1', ...strict, returnType: int4 }),
+      sqlFunction({
+        oid: 30_041,
+        name: 's2',
+        ...strict,
+        returnType: int4,
+        body: 'SELECT 1 / (id - id) FROM orders',
+      }),
+      sqlFunction({
+        oid: 30_042,
+        name: 's3',
+        ...strict,
+        argumentTypes: [text, int4],
+        body: 'SELECT $1',
+      }),
+      sqlFunction({
+        oid: 30_043,
+        name: 's4',
+        ...strict,
+        returnType: 2249,
+        arguments: [
+          { name: 'n', mode: 'in', type: int4 },
+          { name: 'a', mode: 'out', type: int4 },
+          { name: 'b', mode: 'out', type: int4 },
+        ],
+        body: 'SELECT 1, 2',
+      }),
+      sqlFunction({ oid: 30_044, name: 'loose', argumentTypes: [int4], returnType: int4 }),
+    ],
+  })
+
+  test('a STRICT function depends on every argument', () => {
+    const outputs = (sql: string): string[] => sources(one(sql, undefined, own))
+    expect(outputs('SELECT s1(salary) FROM users')).toEqual(['public.users.salary derived+'])
+    expect(outputs('SELECT s2(salary) FROM users')).toContain('public.users.salary derived-')
+    expect(outputs('SELECT s3(ssn, salary) FROM users')).toEqual([
+      'public.users.salary derived+',
+      'public.users.ssn direct',
+    ])
+    expect(outputs('SELECT (s4(salary)).b FROM users')).toEqual(['public.users.salary derived+'])
+    expect(outputs('SELECT loose(salary) FROM users')).toEqual([])
+  })
+
+  test('a count of a column is plain where no child may hold a null', () => {
+    const base = required(catalog.relation('public', 'base_t'))
+    const child = required(catalog.relation('public', 'child_t'))
+    const counted = (childMay: boolean): string[] => {
+      const columns = (row: typeof base, notNull: boolean) =>
+        row.columns.map((column) => ({ ...column, notNull }))
+      const renamed = catalogWith({
+        relations: [
+          { ...base, oid: 30_050, name: 'never', columns: columns(base, true), rowType: 0 },
+          {
+            ...child,
+            oid: 30_051,
+            name: 'never_child',
+            columns: columns(child, !childMay),
+            parents: [30_050],
+            rowType: 0,
+          },
+        ],
+      })
+      return sources(one('SELECT count(secret) FROM never', undefined, renamed))
+    }
+    expect(counted(false)).toEqual(['public.never.secret count', 'public.never_child.secret count'])
+    expect(counted(true)).toEqual([
+      'public.never.secret derived+',
+      'public.never_child.secret derived+',
+    ])
+  })
+})
+
 describe('what converting to a domain runs is read', () => {
   const users = { oid: 30_020, schema: 'public', name: 'known' }
   const checked = required(catalog.typeByName('public', 'checked', ['public']))
