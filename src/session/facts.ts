@@ -7,6 +7,7 @@
  * Invariant: nothing here is ever guessed. Unknown is a value.
  */
 import { pinnedSettings } from '../gate/gate.ts'
+import { searchedSchemas, splitIdentifiers } from '../sql/sql.ts'
 import type { OpenCursor, SessionFacts, SyntaxNode } from '../sql/sql.ts'
 
 /** How sure we are of the settings that decide how the server reads SQL text. */
@@ -113,11 +114,10 @@ export class Facts implements SessionFacts {
 
   /** The path as the setting says it, for the policy; the implied schemas are not in it. */
   get namedPath(): readonly string[] | 'unknown' {
-    return this.#searchPathSetting === null
-      ? 'unknown'
-      : splitIdentifiers(this.#searchPathSetting).map((name) =>
-          name === '$user' ? this.role : name,
-        )
+    const setting = this.#searchPathSetting
+    const names = setting === null ? null : splitIdentifiers(setting)
+    if (names === null) return 'unknown'
+    return names.map((name) => (name === '$user' ? this.role : name))
   }
 
   /** The server reported a setting. */
@@ -206,36 +206,9 @@ export class Facts implements SessionFacts {
     this.version++
   }
 
-  /**
-   * src/backend/catalog/namespace.c, recomputeNamespacePath: pg_temp and then pg_catalog come
-   * first unless the setting names them.
-   */
   #resolvePath(): void {
-    const names = splitIdentifiers(this.#searchPathSetting ?? '').map((name) =>
-      name === '$user' ? this.role : name,
-    )
-    const temporary = this.temporarySchema
-    const path = names.flatMap((name) =>
-      name === 'pg_temp' ? (temporary === null ? [] : [temporary]) : [name],
-    )
-    if (!path.includes('pg_catalog')) path.unshift('pg_catalog')
-    if (temporary !== null && !path.includes(temporary)) path.unshift(temporary)
-    this.#searchPath = [...new Set(path)]
-  }
-}
-
-/** SplitIdentifierString of src/backend/utils/adt/varlena.c: folded unless quoted. */
-export function splitIdentifiers(text: string): string[] {
-  const names: string[] = []
-  const pattern = /\s*(?:"((?:[^"]|"")*)"|([^,"]*))\s*(?:,|$)/gy
-  for (;;) {
-    const at = pattern.lastIndex
-    const match = pattern.exec(text)
-    if (match === null || at >= text.length) return names
-    const quoted = match[1]
-    const name =
-      quoted === undefined ? (match[2] ?? '').trim().toLowerCase() : quoted.replaceAll('""', '"')
-    if (name !== '') names.push(name)
+    const names = splitIdentifiers(this.#searchPathSetting ?? '')
+    this.#searchPath = searchedSchemas(names, this.role, this.temporarySchema)
   }
 }
 

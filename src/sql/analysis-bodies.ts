@@ -31,12 +31,15 @@ import {
   type Value,
 } from './lineage.ts'
 import { fieldOf, Scope } from './scope.ts'
+import { definitionPath, pathKey, runningPath, settingOf, type SearchPath } from './search-path.ts'
 import type { FunctionRow, RelationRow } from './snapshot.ts'
+
+export { definitionPath, pathKey } from './search-path.ts'
 
 /** A context for a body of its own: its own recorder, path and recursion guard. */
 export function bodyContext(
   oid: number,
-  path: readonly string[] | 'unknown',
+  path: SearchPath,
   context: Context,
   runtimePath = context.runtimePath,
 ): Context {
@@ -52,12 +55,6 @@ export function bodyContext(
     lastScalarName: { value: null },
     surveys: false,
   }
-}
-
-/** Where names of a definition from the catalog loader are looked up. */
-export function definitionPath(context: Context): readonly string[] {
-  const temporary = context.facts.temporarySchema
-  return temporary === null ? ['pg_catalog'] : ['pg_catalog', temporary]
 }
 
 /** The statements of a text as trees; null where it does not parse. */
@@ -327,38 +324,20 @@ function recursive(body: Body, oid: number, context: Context): Body {
 const notAnalysed: CallShape = { value: opaqueValue, analysed: false }
 
 /** Where names in a function's body are looked up. */
-function functionPath(row: FunctionRow, context: Context): readonly string[] | 'unknown' {
-  return row.bodyIsParsed ? definitionPath(context) : runtime(row, context)
-}
-
-/** A function's own SET search_path decides; without it the caller's counts. */
-function runtime(row: FunctionRow, context: Context): readonly string[] | 'unknown' {
-  const setting = row.settings.find((one) => one.startsWith('search_path='))
-  if (setting === undefined) return context.runtimePath
-  const names = setting
-    .slice('search_path='.length)
-    .split(',')
-    .map((name) => name.trim().replaceAll('"', ''))
-    .filter((name) => name !== '')
-    .map((name) => (name === 'pg_temp' ? (context.facts.temporarySchema ?? name) : name))
-  return names.includes('pg_catalog') ? names : ['pg_catalog', ...names]
-}
-
-/** A search_path as part of a key. */
-export function pathKey(path: readonly string[] | 'unknown'): string {
-  return path === 'unknown' ? '?' : path.join('\u0001')
+function functionPath(row: FunctionRow, context: Context): SearchPath {
+  return row.bodyIsParsed ? definitionPath(context) : runningPath(row, context)
 }
 
 function analyseFunction(
   called: CatalogFunction,
   row: FunctionRow,
-  path: readonly string[] | 'unknown',
+  path: SearchPath,
   context: Context,
 ): Body {
-  const runtimePath = row.bodyIsParsed ? runtime(row, context) : path
+  const runtimePath = row.bodyIsParsed ? runningPath(row, context) : path
   const body = analyseUnder(called, row, bodyContext(row.oid, path, context, runtimePath))
   // A path of its own is not the session's to move, for it and for what it calls.
-  if (runtimePath !== context.runtimePath) body.recorder.byPath.clear()
+  if (settingOf(row) !== null) body.recorder.byPath.clear()
   if (!body.recorder.mayChangeSettings || runtimePath === 'unknown') return body
   // It may change the search_path: the server looks names up anew for what comes after that.
   const later = row.bodyIsParsed ? path : 'unknown'

@@ -12,6 +12,7 @@ import { convertedTo } from './expression-operators.ts'
 import { derive, unionSources, type Source, type Value } from './lineage.ts'
 import type { PlpgsqlBody } from './plpgsql.ts'
 import { fieldOf, Scope } from './scope.ts'
+import { underAnyPath } from './search-path.ts'
 import type { FunctionRow } from './snapshot.ts'
 
 /** The body of a PL/pgSQL function: everything it reads may be in what it gives. */
@@ -44,8 +45,7 @@ export function doBody(text: string, context: Context): void {
   analyseBody(text, 'DO', [], context)
   if (!context.recorder.mayChangeSettings || context.path === 'unknown') return
   // What comes after a change of the search_path is looked up where that leads.
-  const later = { path: 'unknown', pathText: '?', runtimePath: 'unknown' } as const
-  analyseBody(text, 'DO', [], { ...context, ...later })
+  analyseBody(text, 'DO', [], underAnyPath(context))
 }
 
 /** Assigning to a variable of a domain runs its checks. */

@@ -7,7 +7,7 @@
  */
 import type { Node, RangeVar, SelectStmt } from '@pgsql/types'
 import type { Analysis, ParsedStatement, SessionFacts } from './access.ts'
-import { functionBody, pathKey, tableFields, viewFields } from './analysis-bodies.ts'
+import { functionBody, tableFields, viewFields } from './analysis-bodies.ts'
 import type { AnalysisTools, Context, Passes, QueryShape } from './analysis-context.ts'
 import { tagOf } from './analysis-context.ts'
 import { domainChecks } from './analysis-domains.ts'
@@ -21,6 +21,7 @@ import { callFunction } from './expression-calls.ts'
 import { expression } from './expression.ts'
 import { fromClause } from './scope-from.ts'
 import { Scope } from './scope.ts'
+import { pathKey } from './search-path.ts'
 import { selectInto } from './utility-create.ts'
 import { utility } from './utility.ts'
 

@@ -5,6 +5,7 @@
 import type { Context } from './analysis-context.ts'
 import type { CatalogFunction } from './catalog.ts'
 import type { Value } from './lineage.ts'
+import { foldIdentifier, truncateIdentifier } from './search-path.ts'
 
 /**
  * Settings that decide how SQL text is read or names are resolved, or as whom: after a change that
@@ -23,7 +24,7 @@ export const readingSettings: ReadonlySet<string> = new Set([
 
 /** Names by which SQL knows a setting under another (SET NAMES, TIME ZONE …). */
 export function settingName(name: string): string {
-  return name.toLowerCase()
+  return foldIdentifier(name)
 }
 
 const sequenceFunctions: ReadonlySet<string> = new Set(['nextval', 'setval', 'currval'])
@@ -94,13 +95,13 @@ function sequence(name: string, argument: Value | undefined, context: Context): 
 /** Splits a qualified name as textToQualifiedNameList does; null where it is none. */
 export function identifierParts(text: string): string[] | null {
   const parts: string[] = []
-  const pattern = /\s*(?:"((?:[^"]|"")*)"|([^\s".]+))\s*(\.|$)/y
+  const pattern = /[ \t\n\r\f\v]*(?:"((?:[^"]|"")*)"|([^ \t\n\r\f\v".]+))[ \t\n\r\f\v]*(\.|$)/y
   for (;;) {
     const match = pattern.exec(text)
     if (match === null) return null
-    parts.push(
-      match[1] === undefined ? (match[2] ?? '').toLowerCase() : match[1].replaceAll('""', '"'),
-    )
+    const [, quoted, bare = ''] = match
+    const name = quoted === undefined ? foldIdentifier(bare) : quoted.replaceAll('""', '"')
+    parts.push(truncateIdentifier(name))
     if (match[3] === '') return parts
   }
 }

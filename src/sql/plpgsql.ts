@@ -7,6 +7,7 @@
  * read from the source itself. A test puts an expression into every place the grammar has.
  */
 import { Lexer } from './parser-lex.ts'
+import { foldIdentifier, truncateIdentifier } from './search-path.ts'
 
 /** What a PL/pgSQL body holds, as far as it is static. */
 export interface PlpgsqlBody {
@@ -205,23 +206,9 @@ function recordDefaultsOf(body: string, collector: Collector): boolean {
 }
 
 function isRecordName(kind: string, word: string, collector: Collector): boolean {
-  if (kind === 'word') return collector.records.has(truncated(asciiLower(word)))
+  if (kind === 'word') return collector.records.has(truncateIdentifier(foldIdentifier(word)))
   if (kind !== 'quotedWord') return false
-  return collector.records.has(truncated(word.slice(1, -1).replaceAll('""', '"')))
-}
-
-/** downcase_identifier in a multi-byte encoding folds ASCII letters only. */
-function asciiLower(word: string): string {
-  return word.replace(/[A-Z]/g, (letter) => letter.toLowerCase())
-}
-
-/** truncate_identifier: NAMEDATALEN - 1 bytes, cut between characters. */
-function truncated(name: string): string {
-  const bytes = Buffer.from(name)
-  if (bytes.length <= 63) return name
-  let end = 63
-  while (((bytes[end] ?? 0) & 0xc0) === 0x80) end -= 1
-  return bytes.toString('utf8', 0, end)
+  return collector.records.has(truncateIdentifier(word.slice(1, -1).replaceAll('""', '"')))
 }
 
 /** From the type of a declaration to its semicolon. */
@@ -301,7 +288,7 @@ function declarationsAsRecords(body: string): string {
   let out = ''
   let copied = 0
   for (let kind = lexer.next(); kind !== 'end'; kind = lexer.next()) {
-    const word = asciiLower(lexer.slice())
+    const word = foldIdentifier(lexer.slice())
     if (first && kind === 'word' && (word === 'declare' || word === 'begin')) {
       declaring = word === 'declare'
       first = declaring
@@ -324,13 +311,13 @@ function declarationsAsRecords(body: string): string {
 /** Behind a variable's name: where `[CONSTANT] a.b%ROWTYPE` begins; the lexer stands on ROWTYPE. */
 function rowType(lexer: Lexer): number | null {
   let kind = lexer.next()
-  if (kind === 'word' && asciiLower(lexer.slice()) === 'constant') kind = lexer.next()
+  if (kind === 'word' && foldIdentifier(lexer.slice()) === 'constant') kind = lexer.next()
   const begin = lexer.start
   while (kind === 'word' || kind === 'quotedWord') {
     kind = lexer.next()
     const mark = lexer.slice()
     if (mark === '%') {
-      return lexer.next() === 'word' && asciiLower(lexer.slice()) === 'rowtype' ? begin : null
+      return lexer.next() === 'word' && foldIdentifier(lexer.slice()) === 'rowtype' ? begin : null
     }
     if (mark !== '.') return null
     kind = lexer.next()

@@ -19,8 +19,9 @@ function creationSchema(node: RangeVar, context: Context): string {
   context.recorder.dependsOnSession = true
   if (node.relpersistence === 't') return context.facts.temporarySchema ?? 'pg_temp'
   if (context.path === 'unknown') return 'unknown'
-  const first = context.path.find((name) => name !== 'pg_catalog' && !name.startsWith('pg_temp'))
-  return first ?? 'unknown'
+  const own = context.path.filter((name) => name !== 'pg_catalog' && !name.startsWith('pg_temp'))
+  // The first that there is; `$user` mostly is none.
+  return own.find((name) => context.catalog.schema(name) !== null) ?? 'unknown'
 }
 
 /** A relation that the catalog does not have (yet): oid 0. */

@@ -152,6 +152,8 @@ export interface FunctionRow {
   /** prosrc; for BEGIN ATOMIC bodies the text of pg_get_function_sqlbody. Null for C functions. */
   readonly body: string | null
   readonly bodyIsParsed: boolean
+  /** SECURITY DEFINER: who it runs as; null for all others, absent where it is not known. */
+  readonly owner?: string | null
   /** SET clauses of the function. */
   readonly settings: readonly string[]
   /** Extension that owns it, else null. */

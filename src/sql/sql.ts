@@ -15,6 +15,7 @@ export {
   type CatalogOverlay,
 } from './catalog.ts'
 export { castClass, inputClass, modifierClass, outputClass } from './catalog-conversion.ts'
+export { searchedSchemas, splitIdentifiers } from './search-path.ts'
 export { dottedColumn, dottedRelation, quoteIdentifier, splitDotted } from './catalog-identifier.ts'
 export {
   extensionRelationClass,

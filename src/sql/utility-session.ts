@@ -7,12 +7,12 @@
  */
 import type { Node, VariableSetStmt } from '@pgsql/types'
 import type { Analysis, SettingAccess, SyntaxNode } from './access.ts'
-import { pathKey } from './analysis-bodies.ts'
 import { tagOf, type Context, type QueryShape } from './analysis-context.ts'
 import { convertedTo } from './expression-operators.ts'
-import { readingSettings } from './expression-settings.ts'
+import { readingSettings, settingName } from './expression-settings.ts'
 import { opaqueValue, plain, typeOids, type Field } from './lineage.ts'
 import { Scope } from './scope.ts'
+import { pathKey, underAnyPath } from './search-path.ts'
 import { statementKind } from './utility-kind.ts'
 
 export function transaction(node: Node, context: Context): null {
@@ -98,7 +98,7 @@ export function setVariable(node: Node, context: Context): null {
 
 function recordSetting(node: VariableSetStmt, context: Context): void {
   const { recorder } = context
-  const name = (node.name ?? '').toLowerCase()
+  const name = settingName(node.name ?? '')
   const local = node.is_local === true
   const action: SettingAccess['action'] = local ? 'set_local' : 'set'
   const reading = readingSettings.has(name)
@@ -146,7 +146,7 @@ function multiSettings(node: VariableSetStmt, action: SettingAccess['action']): 
   }
   // SET TRANSACTION SNAPSHOT has its value as a bare constant.
   if (settings.length === 0) {
-    const name = (node.name ?? '').toLowerCase()
+    const name = settingName(node.name ?? '')
     settings.push({ name, action, value: argumentText(node.args), through: null })
   }
   return settings
@@ -171,7 +171,7 @@ export function settingStatement(node: Node, context: Context): null {
 
 export function showVariable(node: Node, context: Context): QueryShape | null {
   if (!('VariableShowStmt' in node)) return null
-  const name = (node.VariableShowStmt.name ?? '').toLowerCase()
+  const name = settingName(node.VariableShowStmt.name ?? '')
   const all = name === 'all'
   context.recorder.settings.push({
     name: all ? null : name,
@@ -233,8 +233,7 @@ export function execute(node: Node, context: Context): QueryShape | null {
   // The server analyses it again where the catalog or the search path moved: so must we, each time.
   const statement = context.facts.prepared(name)
   // Its arguments are computed first: set_config among them moves its names.
-  const moved = { path: 'unknown', pathText: pathKey('unknown'), runtimePath: 'unknown' } as const
-  const own = context.recorder.mayChangeSettings ? { ...context, ...moved } : context
+  const own = context.recorder.mayChangeSettings ? underAnyPath(context) : context
   const analysis = statement === undefined ? undefined : inner(statement, own)
   return carried(analysis, `prepared statement ${name}`, context)
 }

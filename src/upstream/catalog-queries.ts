@@ -196,7 +196,7 @@ export function functionsQuery(scope: Scope, after: number, limit: number): stri
   return `SELECT json_build_object(
     'oid', p.oid::int8, 'schema', n.nspname, 'name', p.proname, 'kind', p.prokind,
     'language', l.lanname, 'volatility', p.provolatile, 'strict', p.proisstrict,
-    'securityDefiner', p.prosecdef, 'returnsSet', p.proretset, 'returnType', p.prorettype::int8,
+    'securityDefiner', p.prosecdef, 'owner', CASE WHEN p.prosecdef THEN pg_get_userbyid(p.proowner) END, 'returnsSet', p.proretset, 'returnType', p.prorettype::int8,
     'argumentTypes', ARRAY(SELECT a.o::int8 FROM unnest(p.proargtypes) WITH ORDINALITY a(o, i) ORDER BY i),
     'arguments', (SELECT coalesce(json_agg(json_build_object('name', coalesce(p.proargnames[a.i], ''),
         'mode', coalesce(p.proargmodes[a.i], 'i'), 'type', a.o::int8) ORDER BY a.i), '[]'::json)

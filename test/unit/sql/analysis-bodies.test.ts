@@ -258,3 +258,59 @@ describe('relations that the search_path of the session chose', () => {
     expect(chosen(one('SELECT id FROM vips'))).toEqual([])
   })
 })
+
+describe('where names of a body are looked up', () => {
+  const read = (analysis: ReturnType<typeof one>): string[] =>
+    analysis.access.relations.map((row) => `${row.schema}.${row.name}`)
+  /** Reads cards: public.cards, or what the fixture's session has as a temporary table. */
+  const cards: Partial<FunctionRow> = { body: 'BEGIN RETURN (SELECT max(id) FROM cards); END' }
+  const users: Partial<FunctionRow> = { body: 'BEGIN RETURN (SELECT max(id) FROM users); END' }
+  const under = (own: TestSession, path: readonly string[]): TestSession => {
+    own.searchPath = path
+    return own
+  }
+
+  test('pg_temp comes first in a path of its own, too', () => {
+    const temporary = catalog.snapshot.relations.find(
+      (row) => row.name === 'cards' && row.temporary,
+    )
+    for (const [setting, schema] of [
+      ['public', temporary?.schema],
+      ['public, pg_temp', 'public'],
+    ] as const) {
+      const own = session({ ...cards, settings: [`search_path=${setting}`] })
+      own.temporarySchema = temporary?.schema ?? null
+      const [analysis] = own.run('SELECT f()')
+      expect(analysis === undefined ? [] : read(analysis)).toEqual([`${schema ?? ''}.cards`])
+    }
+  })
+
+  test('its own path is split as the server splits it', () => {
+    const settings = ['search_path="HR", hr']
+    expect(read(one('SELECT f()', { ...users, settings }))).toEqual(['hr.users'])
+    expect(read(one('SELECT f()', { ...users, settings: ['search_path=\u212A, public'] }))).toEqual(
+      ['public.users'],
+    )
+  })
+
+  test('$user is the owner where a function runs as its owner', () => {
+    const path = ['pg_catalog', '', 'nobody', 'public']
+    const relations = (...rows: readonly Partial<FunctionRow>[]): string[] => {
+      const [analysis] = under(session(...rows), path).run('SELECT f()')
+      return analysis?.access.complete === true ? read(analysis) : []
+    }
+    const definer: Partial<FunctionRow> = { ...users, securityDefiner: true }
+    expect(relations(users)).toEqual(['public.users'])
+    expect(relations({ ...definer, owner: 'hr' })).toEqual(['hr.users'])
+    expect(relations({ ...definer, owner: 'bob' })).toEqual(['public.users'])
+    // Whoever it is: what may be either is incomplete.
+    expect(relations(definer)).toEqual([])
+    const own = { settings: ['search_path="$user", public'] }
+    expect(relations({ ...definer, ...own, owner: 'hr' })).toEqual(['hr.users'])
+    expect(relations({ ...users, ...own })).toEqual(['public.users'])
+    // What it calls runs as its owner, too.
+    const calls = { body: 'BEGIN RETURN g(); END', securityDefiner: true, owner: 'hr' }
+    expect(relations(calls, { ...users, name: 'g' })).toEqual(['hr.users'])
+    expect(relations(calls, { ...users, ...own, name: 'g' })).toEqual(['hr.users'])
+  })
+})
