@@ -4,6 +4,7 @@
  * `{"action": "allow", "mask": {…}}` with its missing `s` is no allow.
  */
 import { ProxyError } from '../core/core.ts'
+import { canonicalColumn } from '../sql/sql.ts'
 import {
   truncateUnits,
   type ApprovalTerms,
@@ -150,7 +151,7 @@ function masks(value: unknown): ReadonlyMap<string, Mask> {
   if (typeof value !== 'object' || Array.isArray(value)) return fail('"masks"', 'must be an object')
   const decoded = new Map<string, Mask>()
   for (const [column, mask] of Object.entries(value)) {
-    decoded.set(column, decodeMask(mask, `the mask of ${column}`))
+    decoded.set(canonicalColumn(column), decodeMask(mask, `the mask of ${column}`))
   }
   return decoded
 }

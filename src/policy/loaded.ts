@@ -28,7 +28,7 @@ import {
 } from './input.ts'
 import { KnownPolicies, type Cost } from './known.ts'
 import type { Manifest } from './manifest.ts'
-import { mergeData } from './merge.ts'
+import { mergeData, withColumnNames } from './merge.ts'
 import { compileModule, Engine, type PolicyModule } from './opa-wasm.ts'
 import { sampleConnectInput, sampleStatementInput } from './samples.ts'
 import { EvaluationThread } from './thread.ts'
@@ -139,12 +139,13 @@ export class Policy {
     this.wasm = bundle.wasm
     this.moduleHash = moduleHash
     this.#limits = options.limits
-    this.data = mergeData(bundle.data, ...(options.extraData ?? []))
+    this.declares = readDeclarations(bundle.manifest)
+    const data = mergeData(bundle.data, ...(options.extraData ?? []))
+    this.data = this.declares.classification === 'data' ? withColumnNames(data) : data
     this.dataBytes = Buffer.from(JSON.stringify(this.data))
     const dataHash = createHash('sha256').update(this.dataBytes).digest('hex')
     this.#content = `${moduleHash}-${dataHash}`
     this.revision = revisionOf(bundle, this.#content, options)
-    this.declares = readDeclarations(bundle.manifest)
     const { inputs, onDemand } = this.declares
     this.givenAtOnce = new Set([...inputs].filter((name) => !onDemand.has(name)))
     this.classified = classifiedColumns(this.data, this.declares)

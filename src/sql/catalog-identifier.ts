@@ -47,6 +47,16 @@ export function dottedColumn(schema: string, relation: string, column: string): 
 }
 
 /**
+ * A column's name as dottedColumn writes it, however its parts are quoted: quote_ident of an older
+ * server leaves bare what has become a keyword since. What is no column's name stays as it is.
+ */
+export function canonicalColumn(text: string): string {
+  const [schema, relation, column, ...more] = splitDotted(text) ?? []
+  if (schema === undefined || relation === undefined || column === undefined) return text
+  return more.length > 0 ? text : dottedColumn(schema, relation, column)
+}
+
+/**
  * The parts of a dotted name, unquoted; null where it is not one. Unquoted parts are taken as they
  * are: a policy's names are not folded, `public.Users` names nothing that `public.users` does.
  */

@@ -16,7 +16,13 @@ export {
 } from './catalog.ts'
 export { castClass, inputClass, modifierClass, outputClass } from './catalog-conversion.ts'
 export { searchedSchemas, splitIdentifiers } from './search-path.ts'
-export { dottedColumn, dottedRelation, quoteIdentifier, splitDotted } from './catalog-identifier.ts'
+export {
+  canonicalColumn,
+  dottedColumn,
+  dottedRelation,
+  quoteIdentifier,
+  splitDotted,
+} from './catalog-identifier.ts'
 export {
   extensionRelationClass,
   functionEffect,

@@ -1,5 +1,6 @@
 import { beforeAll, describe, expect, it } from 'vitest'
 import type { Policy } from '../../src/policy/policy.ts'
+import type { Use } from '../../src/sql/sql.ts'
 import { loadPack } from './pack.ts'
 import { factsOf } from './facts.ts'
 
@@ -31,6 +32,27 @@ describe('the shipped pack as regate runs it', () => {
   it('denies nobody in particular everything', () => {
     const decision = pack.statement(factsOf(['strangers']))
     expect(decision).toMatchObject({ action: 'deny', rule: 'regate.access.groups' })
+  })
+
+  it('knows a classified column however its name is quoted', async () => {
+    const policy = await loadPack({
+      columns: {
+        'public.su.system_user': { class: 'pii' },
+        'public."su"."note"': { class: 'pii', mask: { kind: 'null' } },
+      },
+      groups: { agents: { read: ['*'] } },
+    })
+    const column = (name: string) => {
+      const uses: Use[] = ['output']
+      return { schema: 'public', relation: 'su', name, uses, through: null }
+    }
+    const columns = [column('system_user'), column('note')]
+    const decision = policy.statement(factsOf(['agents'], { columns }))
+    expect(decision.action).toBe('mask')
+    expect(Object.fromEntries(decision.masks)).toEqual({
+      'public.su."system_user"': { kind: 'redact' },
+      'public.su.note': { kind: 'null' },
+    })
   })
 
   it('says which columns are classified', () => {

@@ -30,6 +30,21 @@ describe('decoding a decision', () => {
     expect(decodeStatementDecision({ action: 'allow', masks }).action).toBe('mask')
   })
 
+  it('takes a masked column however its name is quoted', () => {
+    const masks = {
+      'public.su.system_user': { kind: 'redact' },
+      'public."users"."ssn"': { kind: 'null' },
+      'public."odd.name".x': { kind: 'null' },
+      'no column': { kind: 'null' },
+    }
+    expect([...decodeStatementDecision({ action: 'mask', masks }).masks.keys()]).toEqual([
+      'public.su."system_user"',
+      'public.users.ssn',
+      'public."odd.name".x',
+      'no column',
+    ])
+  })
+
   it('leaves to the configuration what the policy does not say of an approval', () => {
     const decision = decodeStatementDecision({ action: 'approve', approval: { groups: ['dba'] } })
     expect(decision.approval).toEqual({
