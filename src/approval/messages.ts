@@ -2,6 +2,7 @@
  * What crosses the border between a session and the approval service: plain JSON values only, so
  * that a call in one process and a message between two carry the same. Times are milliseconds.
  */
+import type { Estimate } from '../policy/policy.ts'
 
 /** Who asks: the facts of the identity that an approval binds. */
 export interface Requester {
@@ -31,7 +32,7 @@ export interface ShownParameter {
 /** What a reviewer sees beyond the statement itself; JSON that only people read. */
 export interface ReviewFacts {
   readonly statements: readonly object[]
-  readonly estimate: object | null
+  readonly estimate: Estimate | null
   readonly settings: readonly {
     readonly name: string
     readonly from: string | null

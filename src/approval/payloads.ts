@@ -57,7 +57,7 @@ function lines(event: ApprovalEvent): { title: string; facts: [string, string][]
   const { document, review } = request
   const { identity } = document
   const behalf = identity.on_behalf_of === null ? '' : ` on behalf of ${identity.on_behalf_of}`
-  const estimate = review.estimate as { rows?: number; cost?: number } | null
+  const { estimate } = review
   const shown = [...request.statement].slice(0, quotedLengthMax).join('')
   return {
     title:
@@ -71,10 +71,11 @@ function lines(event: ApprovalEvent): { title: string; facts: [string, string][]
       ...(estimate === null
         ? []
         : [
-            ['Estimate', `${String(estimate.rows)} rows, cost ${String(estimate.cost)}`] as [
-              string,
-              string,
-            ],
+            // rows_max: what changes rows and returns none is expected to give 0.
+            [
+              'Estimate',
+              `about ${String(estimate.rows_max)} rows, cost ${String(estimate.cost)}`,
+            ] as [string, string],
           ]),
       kind === 'requested'
         ? ['Open for', sayDuration(request.ttlMs)]

@@ -4,6 +4,7 @@
  * terminal what it is not.
  */
 import Table from 'cli-table3'
+import type { Estimate } from '../policy/policy.ts'
 
 export type Json = Record<string, unknown>
 
@@ -149,7 +150,8 @@ function parameterWords(parameter: Json, index: number): string {
 
 function estimateWords(estimate: unknown): string | null {
   if (estimate === null || estimate === undefined) return null
-  const { rows, cost, nodes } = object(estimate)
+  // rows_max: what changes rows and returns none is expected to give 0.
+  const { rows_max: rows, cost, nodes } = object(estimate) as Partial<Estimate>
   return `about ${word(rows)} rows, cost ${word(cost)}: ${words(nodes)}`
 }
 

@@ -38,6 +38,21 @@ async function regate(...args: string[]): Promise<{ out: string; error: string; 
 }
 
 describe('regate approvals', () => {
+  test('a change without RETURNING is about the rows that it changes, not about 0', async () => {
+    await execute(held.server, 'ANALYZE people')
+    for (const text of ['UPDATE people SET name = name', 'DELETE FROM people']) {
+      await held.with(async (client) => {
+        const running = failure(client.query(text))
+        const { id } = await held.pending(text)
+        expect((await regate('show', id)).out).toMatch(
+          /estimate +about 2 rows, cost [\d.]+: ModifyTable/,
+        )
+        await held.reject(text)
+        expect((await running).code).toBe('42501')
+      })
+    }
+  })
+
   test('list, show, approve: a statement that waits runs', async () => {
     await held.with(async (client) => {
       await client.query('BEGIN')

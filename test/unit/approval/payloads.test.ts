@@ -2,8 +2,9 @@
 import { expect, test } from 'vitest'
 import { payloadOf } from '../../../src/approval/payloads.ts'
 import type { ApprovalEvent } from '../../../src/approval/adapter.ts'
+import type { Estimate } from '../../../src/policy/policy.ts'
 
-function event(statement: string): ApprovalEvent {
+function event(statement: string, estimate: Estimate | null = null): ApprovalEvent {
   const identity = { subject: 'ann', user: 'ann', email: null, groups: [], on_behalf_of: null }
   const document = {
     ...{ identity: { ...identity, type: 'human' as const, method: 'scram', issuer: null } },
@@ -11,7 +12,7 @@ function event(statement: string): ApprovalEvent {
     ...{ shapeKey: 'key', shareable: true, revision: 'r1', rule: 'test', reason: 'all rows' },
   }
   const review = {
-    ...{ statements: [], estimate: null, settings: [], transaction: {}, application_name: '' },
+    ...{ statements: [], estimate, settings: [], transaction: {}, application_name: '' },
     ...{ search_path: ['public'], current_role: 'app', catalog: 'c1', parameters: null },
   }
   const request = {
@@ -34,5 +35,14 @@ test.each([3, 4, 5, 6, 7, 8, 9])(
     expect(shown.startsWith('```') && shown.endsWith('```')).toBe(true)
     expect(shown.slice(3, -3)).not.toContain('``')
     expect(shown).not.toContain('<!channel>')
+  },
+)
+
+test.each(['slack', 'teams'] as const)(
+  '%s says how many rows a change without RETURNING is about',
+  (format) => {
+    const estimate = { rows: 0, rows_max: 1200, cost: 35.5, nodes: ['ModifyTable', 'Seq Scan'] }
+    const shown = JSON.stringify(payloadOf(format, event('DELETE FROM orders', estimate)))
+    expect(shown).toContain('about 1200 rows, cost 35.5')
   },
 )
