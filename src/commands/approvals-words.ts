@@ -22,11 +22,17 @@ const oneLine = (value: unknown, length: number): string => {
   return text.length <= length ? text : `${text.slice(0, length - 1)}…`
 }
 
+/** Without colours, as every table of regate: a pipe must not get them. */
+const plain = { head: [], border: [] }
+
 /** Requests as a table. */
 export function list(value: Json): string {
   const rows = (value['approvals'] ?? []) as Json[]
   if (rows.length === 0) return 'Nothing waits for approval.'
-  const table = new Table({ head: ['id', 'state', 'who', 'database', 'statement', 'why'] })
+  const table = new Table({
+    head: ['id', 'state', 'who', 'database', 'statement', 'why'],
+    style: plain,
+  })
   for (const row of rows) {
     const identity = row['identity'] as Json
     const statement = row['statement'] as Json
@@ -187,7 +193,7 @@ const words = (value: unknown): string =>
 export function grants(value: Json): string {
   const rows = (value['grants'] ?? []) as Json[]
   if (rows.length === 0) return 'There are no grants.'
-  const table = new Table({ head: ['id', 'state', 'who', 'covers', 'used', 'until'] })
+  const table = new Table({ head: ['id', 'state', 'who', 'covers', 'used', 'until'], style: plain })
   for (const row of rows) {
     const identity = row['identity'] as Json
     const covers = row['scope'] === 'session' ? `session ${escaped(row['session'])}` : row['shape']
