@@ -15,10 +15,13 @@ COPY --from=build --chown=root:root /build/package.json /build/README.md /build/
 COPY --from=build /build/node_modules node_modules
 COPY --from=build /build/dist dist
 COPY --from=build /build/policies policies
-RUN mkdir -p /var/lib/regate && chown node:node /var/lib/regate
+# `audit.directory` is beside the configuration by default: there it leads into the volume.
+RUN mkdir -p /var/lib/regate /etc/regate && chown node:node /var/lib/regate \
+  && ln -s /var/lib/regate /etc/regate/regate-data
 USER node
 EXPOSE 6432 8432
 VOLUME /var/lib/regate
-HEALTHCHECK --interval=10s --timeout=3s CMD ["node", "-e", "fetch('http://127.0.0.1:8432/readyz').then(r=>process.exit(r.ok?0:1),()=>process.exit(1))"]
+# Alive, not ready: one that drains or whose newest bundle is broken must not be killed.
+HEALTHCHECK --interval=10s --timeout=3s --start-period=30s CMD ["node", "-e", "fetch('http://127.0.0.1:8432/livez').then(r=>process.exit(r.ok?0:1),()=>process.exit(1))"]
 ENTRYPOINT ["node", "dist/main.js"]
 CMD ["serve", "--config", "/etc/regate/regate.yaml"]

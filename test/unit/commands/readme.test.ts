@@ -6,6 +6,7 @@ import { spawn } from 'node:child_process'
 import { existsSync, readFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { parse } from 'yaml'
 import { parseConfiguration } from '../../../src/config/config.ts'
 
 const readme = readFileSync('README.md', 'utf8')
@@ -78,6 +79,21 @@ test('the configuration in the README is one', () => {
   const errors = loaded.kind === 'ok' ? [] : loaded.errors
   // The files that it names are the reader's own.
   expect(errors.filter((error) => !error.message.includes('does not exist'))).toEqual([])
+})
+
+test('the image: what the guide configures is right, writable and asked whether it lives', () => {
+  const guide = readFileSync('docs/guides/operations.md', 'utf8')
+  const text = /```yaml\n([\s\S]*?)```/.exec(guide)?.[1] ?? ''
+  const loaded = parseConfiguration(text, '/etc/regate/regate.yaml', { SHOP_PASSWORD: 'x' })
+  const errors = loaded.kind === 'ok' ? [] : loaded.errors
+  expect(errors.filter((error) => !error.message.includes('does not exist'))).toEqual([])
+  expect(parse(text)).toMatchObject({ listen: { host: '0.0.0.0' } })
+  const dockerfile = readFileSync('Dockerfile', 'utf8')
+  const [, volume = ''] = /^VOLUME (.+)$/m.exec(dockerfile) ?? []
+  // Where the default of audit.directory leads from the configuration that the image is started with.
+  expect(dockerfile).toContain(`ln -s ${volume} /etc/regate/regate-data`)
+  expect(dockerfile).toContain('"--config", "/etc/regate/regate.yaml"')
+  expect(/^HEALTHCHECK .*$/m.exec(dockerfile)?.[0]).toContain('/livez')
 })
 
 test('links of the documents lead somewhere', () => {
