@@ -59,6 +59,12 @@ export const defaultLimits = {
   portalCountMax: 10_000,
   /** Frontend messages of a session whose answers are still to come. */
   pipelineCountMax: 100_000,
+  /** What a session keeps of its named statements, portals and cursors: texts, parameters, trees. */
+  namedBytesMax: 64 * 1024 * 1024,
+  /** What a session keeps of messages whose answers are still to come; above it, it waits for them. */
+  pipelineBytesMax: 64 * 1024 * 1024,
+  /** What a session knows of its named statements beside their texts; above it, it finds out anew. */
+  judgementBytesMax: 4 * 1024 * 1024,
   /** What a client may send while its session waits (hold, catalog, probe). */
   heldInputBytesMax: 16 * 1024 * 1024,
   /** Written to a socket that does not drain; above it the other side is not read. */

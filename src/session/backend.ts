@@ -29,7 +29,7 @@ import { inDoubt, unexpected } from './faults.ts'
 import { contradicted } from './own-refusals.ts'
 import { refusalResponse, substituteQuery } from './refusal.ts'
 import type { Portal } from './registry.ts'
-import { bindResult, readsMasked, ResultStream, unmasked } from './results.ts'
+import { bindResult, ResultStream, unmasked } from './results.ts'
 import { recordEnd, recordSkipped } from './run-records.ts'
 import type { State } from './state.ts'
 
@@ -178,8 +178,7 @@ export class Backend {
 
   /** The server's own words, or the general ones where they could hold a masked value. */
   #diagnostics(head: Expected | null, view: FrameView): void {
-    const admitted = head?.admitted ?? null
-    if (!this.#state.hidesTexts && (admitted === null || !readsMasked(admitted))) {
+    if (!this.#state.hidesTexts && head?.readsMasked !== true) {
       this.#state.toClient.pass(view.buffer, view.start, view.end)
       return
     }
@@ -227,7 +226,7 @@ export class Backend {
       const prepared = head.prepared ?? head.portal?.prepared ?? null
       const { own } = head
       if (own !== null) own.fields.push(...decodeRowDescription(view))
-      if (prepared !== null) describe(prepared, view)
+      if (prepared !== null) describe(prepared, view, this.#state.judgements)
       this.#forward(head, view)
       this.#done(head)
       return

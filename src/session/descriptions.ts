@@ -8,6 +8,7 @@ import type { Admitted } from '../gate/gate.ts'
 import type { Analysis, Catalog } from '../sql/sql.ts'
 import { decodeRowDescription, type FrameView } from '../wire/wire.ts'
 import type { Prepared } from './registry.ts'
+import type { Judgements } from './room.ts'
 import { bindResult, type BoundPlan } from './results.ts'
 
 interface Known {
@@ -42,12 +43,13 @@ export class Descriptions {
 }
 
 /** A client describes a portal each time it executes it, and the server says the same each time. */
-export function describe(prepared: Prepared, view: FrameView): void {
+export function describe(prepared: Prepared, view: FrameView, judgements: Judgements): void {
   const { fields, description } = prepared
   if (fields !== null && description !== null && sameFrame(description, view)) return
   prepared.fields = decodeRowDescription(view)
   prepared.description = copyOf(view)
   prepared.bounds.clear()
+  judgements.described(prepared, prepared.description.length)
 }
 
 function sameFrame(frame: Buffer, view: FrameView): boolean {

@@ -1,19 +1,40 @@
 /**
- * What a completed statement did to the session: names made and dropped, DDL, the end of a
- * transaction. Applied when the server says so, never before.
+ * What a statement does to the session: names made and dropped, DDL, the end of a transaction. Applied
+ * when the server says so, never before; that it may happen is noted when the statement is sent.
  */
 import type { Admitted } from '../gate/gate.ts'
 import { quoteIdentifier, type Analysis, type SessionEffect, type SyntaxNode } from '../sql/sql.ts'
-import { leavesSomething } from './expected.ts'
+import { leavesSomething, type Expected } from './expected.ts'
 import type { Portal, Prepared } from './registry.ts'
 import { readsMasked } from './results.ts'
+import { judgementBytes } from './room.ts'
 import type { State, Transaction } from './state.ts'
+
+/** Notes what a statement that is sent now may change: what is sent behind it must not guess. */
+export function noteEffects(state: State, entry: Expected, { analysis }: Admitted): void {
+  const { facts } = state
+  if (analysis.mayChangeSettings) {
+    state.pathTouched = true
+    facts.mayHaveChanged()
+  }
+  if (analysis.changesCatalog) entry.changesNames = true
+  for (const effect of analysis.sessionEffects) {
+    if (changesNames(effect)) entry.changesNames = true
+    if (changesTransaction(effect)) entry.changesTransaction = true
+    if (changesPath(effect)) {
+      state.pathTouched = true
+      facts.pathMayHaveChanged()
+    }
+    if (endsTransaction(effect) && state.pathTouched) facts.pathMayHaveChanged()
+  }
+  if (analysis.kind === 'do' || analysis.kind === 'call') entry.changesTransaction = true
+}
 
 /** Applies the effects of one statement whose CommandComplete came with this tag. */
 export function applyEffects(state: State, admitted: Admitted, tag: string): void {
   const { analysis } = admitted
   leavesTexts(state, admitted)
-  for (const effect of analysis.sessionEffects) apply(state, effect, tag)
+  for (const effect of analysis.sessionEffects) apply(state, effect, tag, admitted)
   if (analysis.changesCatalog) {
     state.temporaryObjects ||= makesTemporary(analysis)
     state.catalogChanged()
@@ -39,18 +60,21 @@ function makesTemporary({ access }: Analysis): boolean {
   )
 }
 
-function apply(state: State, effect: SessionEffect, tag: string): void {
+function apply(state: State, effect: SessionEffect, tag: string, admitted: Admitted): void {
   const { statements, portals } = state
   switch (effect.kind) {
     case 'prepare':
-      statements.set(effect.name, named(effect.name, 'EXECUTE', effect.statement))
+      statements.set(
+        effect.name,
+        named(effect.name, 'EXECUTE', effect.statement, judgementBytes(admitted)),
+      )
       return
     case 'deallocate':
       if (effect.name === null) statements.clear((prepared) => prepared.name !== '')
       else statements.set(effect.name, null)
       return
     case 'declare':
-      portals.set(effect.name, cursor(state, effect))
+      portals.set(effect.name, cursor(state, effect, judgementBytes(admitted)))
       return
     case 'close':
       if (effect.name === null) portals.clear(() => true)
@@ -81,12 +105,21 @@ function apply(state: State, effect: SessionEffect, tag: string): void {
   }
 }
 
-function named(name: string, verb: 'EXECUTE' | 'FETCH ALL FROM', ast: SyntaxNode): Prepared {
+function named(
+  name: string,
+  verb: 'EXECUTE' | 'FETCH ALL FROM',
+  ast: SyntaxNode,
+  bytes: number,
+): Prepared {
   return {
     name,
+    bySql: true,
+    bytes,
     text: Buffer.from(`${verb} ${quoteIdentifier(name)}`),
     statement: { ast },
     admitted: null,
+    readsMasked: false,
+    judgedBytes: 0,
     context: '',
     fields: null,
     description: null,
@@ -95,11 +128,16 @@ function named(name: string, verb: 'EXECUTE' | 'FETCH ALL FROM', ast: SyntaxNode
   }
 }
 
-function cursor(state: State, effect: Extract<SessionEffect, { kind: 'declare' }>): Portal {
+function cursor(
+  state: State,
+  effect: Extract<SessionEffect, { kind: 'declare' }>,
+  bytes: number,
+): Portal {
   const { name, statement, analysis, hold } = effect
   return {
     name,
-    prepared: named(name, 'FETCH ALL FROM', statement),
+    bytes,
+    prepared: named(name, 'FETCH ALL FROM', statement, bytes),
     cursor: true,
     hold,
     committed: false,
@@ -168,4 +206,42 @@ function endPortals(state: State, failed: boolean): void {
     portal.committed = true
     return false
   })
+}
+
+function changesNames(effect: SessionEffect): boolean {
+  switch (effect.kind) {
+    case 'prepare':
+    case 'deallocate':
+    case 'declare':
+    case 'close':
+    case 'discard':
+      return true
+    default:
+      return false
+  }
+}
+
+function changesTransaction(effect: SessionEffect): boolean {
+  switch (effect.kind) {
+    case 'begin':
+    case 'commit':
+    case 'rollback':
+    case 'rollback_to':
+    case 'prepare_transaction':
+      return true
+    default:
+      return false
+  }
+}
+
+function endsTransaction(effect: SessionEffect): boolean {
+  return effect.kind === 'commit' || effect.kind === 'rollback' || effect.kind === 'rollback_to'
+}
+
+const pathSettings = new Set(['search_path', 'role', 'session_authorization'])
+
+function changesPath(effect: SessionEffect): boolean {
+  if (effect.kind === 'set') return pathSettings.has(effect.name)
+  if (effect.kind === 'reset') return effect.name === null || pathSettings.has(effect.name)
+  return effect.kind === 'discard' && effect.target === 'all'
 }

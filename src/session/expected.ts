@@ -13,7 +13,8 @@ import type { StatementSpan } from '../core/core.ts'
 import type { Field } from '../wire/wire.ts'
 import type { Admitted, Refusal } from '../gate/gate.ts'
 import type { Portal, Prepared, SlotChange } from './registry.ts'
-import type { ResultStream } from './results.ts'
+import { readsMasked, type ResultStream } from './results.ts'
+import { judgementBytes } from './room.ts'
 
 /** What our own messages asked for; settled when the last of them is answered. */
 export class OwnRequest {
@@ -78,6 +79,8 @@ export class Expected {
   /** Changes of names, settings or the transaction that later messages must not guess at. */
   changesNames = false
   changesTransaction = false
+  /** An estimate of what it keeps from being freed. */
+  bytes = 0
 
   constructor(kind: ExpectedKind, segment: number) {
     this.kind = kind
@@ -88,9 +91,20 @@ export class Expected {
     return this.statements[this.index] ?? null
   }
 
-  /** What the reply is about: planning, at Bind, may raise errors of the statement too. */
-  get admitted(): Admitted | null {
-    return this.current ?? this.portal?.prepared.admitted ?? this.prepared?.admitted ?? null
+  /** Texts about it could hold masked values: planning, at Bind, may raise the statement's errors. */
+  get readsMasked(): boolean {
+    if (this.current !== null) return readsMasked(this.current)
+    return (this.portal?.prepared ?? this.prepared)?.readsMasked ?? false
+  }
+
+  weigh(): number {
+    const { prepared, portal, statements } = this
+    if (this.kind === 'parse') return prepared === null ? 0 : prepared.bytes + prepared.judgedBytes
+    if (this.kind === 'bind') return portal?.bytes ?? 0
+    if (portal !== null) return portal.prepared.judgedBytes
+    let bytes = 0
+    for (const admitted of statements) bytes += judgementBytes(admitted)
+    return bytes
   }
 }
 
@@ -106,6 +120,8 @@ export class ExpectedQueue {
   /** Entries in flight that may change names, or the transaction's state. */
   changesNamesCount = 0
   changesTransactionCount = 0
+  /** An estimate of what the entries keep from being freed. */
+  bytes = 0
 
   get length(): number {
     return this.#entries.length - this.#head
@@ -121,6 +137,8 @@ export class ExpectedQueue {
 
   push(entry: Expected): void {
     this.#entries.push(entry)
+    entry.bytes = entry.weigh()
+    this.bytes += entry.bytes
     if (entry.changesNames) this.changesNamesCount++
     if (entry.changesTransaction) this.changesTransactionCount++
   }
@@ -156,6 +174,7 @@ export class ExpectedQueue {
       this.#entries = this.#entries.slice(this.#head)
       this.#head = 0
     }
+    this.bytes -= entry.bytes
     if (entry.changesNames) this.changesNamesCount--
     if (entry.changesTransaction) this.changesTransactionCount--
     return entry

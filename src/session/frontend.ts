@@ -7,7 +7,6 @@
  */
 import { ProxyError } from '../core/core.ts'
 import { noNeeds, runMembers, type Admitted, type Refusal, type Verdict } from '../gate/gate.ts'
-import type { SessionEffect } from '../sql/sql.ts'
 import {
   decodeBind,
   decodeClose,
@@ -23,6 +22,7 @@ import {
   type FrameView,
 } from '../wire/wire.ts'
 import { Asker, type Subject } from './ask.ts'
+import { noteEffects } from './effects.ts'
 import { estimateOf, explain, unknownEstimate } from './estimate.ts'
 import { Expected } from './expected.ts'
 import { readsAlike } from './facts.ts'
@@ -30,14 +30,17 @@ import { textOfCall } from './function-call.ts'
 import {
   contradicted,
   movedSinceBind,
+  namesExceeded,
   notServed,
-  tooManyStatements,
+  portalExceeds,
+  statementExceeds,
   unknownPortal,
   unknownStatement,
 } from './own-refusals.ts'
 import { reservedPrefix, substituteParse, substituteQuery } from './refusal.ts'
 import { isTextParameter, SlotChange, type Portal, type Prepared } from './registry.ts'
 import { bindResult } from './results.ts'
+import { portalBytes, preparedBytes } from './room.ts'
 import type { State, Wait } from './state.ts'
 import { Traced } from './traced.ts'
 import { Waited } from './waited.ts'
@@ -112,7 +115,7 @@ export class Frontend {
     }
     // The server ignores everything up to Sync: so may we, without judging it.
     if (state.skipping) return 'done'
-    if (state.queue.length >= state.options.limits.pipelineCountMax) return state.drain()
+    if (this.#isCrowded()) return state.drain()
     switch (type) {
       case frontendTypes.Query:
         return this.#query(view)
@@ -147,6 +150,17 @@ export class Frontend {
           `a message of type ${JSON.stringify(String.fromCharCode(type))} is not expected here`,
         )
     }
+  }
+
+  /** Too much is kept of what is in flight, or there is more known of names than has room. */
+  #isCrowded(): boolean {
+    const { queue, judgements, options, statements, portals } = this.#state
+    const { pipelineCountMax, pipelineBytesMax } = options.limits
+    if (queue.length >= pipelineCountMax || queue.bytes >= pipelineBytesMax) return true
+    if (!judgements.tooMany) return false
+    if (queue.length > 0) return true
+    judgements.makeRoom(statements, portals)
+    return false
   }
 
   #pass(view: FrameView): void {
@@ -188,6 +202,12 @@ export class Frontend {
         portal: null,
       })
     }
+    const exceeded = namesExceeded(state, judged.verdict.statements)
+    if (exceeded !== null) {
+      this.#refuse(entry, exceeded, null, substituteQuery(exceeded))
+      this.#endSegment()
+      return 'done'
+    }
     const first = this.#describeFirst(judged.verdict.statements, textStart, textEnd, view)
     if (first !== null) return first
     entry.statements = judged.verdict.statements
@@ -225,7 +245,7 @@ export class Frontend {
         }),
       )
       admitted.tally.count++
-      this.#noteEffects(entry, admitted)
+      noteEffects(state, entry, admitted)
       if (admitted.analysis.sessionEffects.some(({ kind }) => kind === 'copy_in')) copyCount++
     }
     this.#traced?.admitted(entry, verdict, this.#asker.held)
@@ -234,26 +254,6 @@ export class Frontend {
     state.toUpstream.mark(view.buffer, view.start, view.end, entry)
     if (copyCount > 0) this.#expectCopy(entry, copyCount)
     return 'done'
-  }
-
-  #noteEffects(entry: Expected, admitted: Admitted): void {
-    const { facts } = this.#state
-    const { analysis } = admitted
-    if (analysis.mayChangeSettings) {
-      this.#state.pathTouched = true
-      facts.mayHaveChanged()
-    }
-    if (analysis.changesCatalog) entry.changesNames = true
-    for (const effect of analysis.sessionEffects) {
-      if (changesNames(effect)) entry.changesNames = true
-      if (changesTransaction(effect)) entry.changesTransaction = true
-      if (changesPath(effect)) {
-        this.#state.pathTouched = true
-        facts.pathMayHaveChanged()
-      }
-      if (endsTransaction(effect) && this.#state.pathTouched) facts.pathMayHaveChanged()
-    }
-    if (analysis.kind === 'do' || analysis.kind === 'call') entry.changesTransaction = true
   }
 
   /** Until the server has answered a COPY FROM STDIN, what a Sync would mean is not known. */
@@ -270,8 +270,10 @@ export class Frontend {
       return state.drain()
     }
     const entry = new Expected('parse', state.segment)
-    if (name !== '' && state.statements.full && state.statements.value(name) === null) {
-      const refusal = tooManyStatements(state)
+    const bytes = preparedBytes + textEnd - textStart + parameterTypes.length * 8
+    const isNew = name !== '' && state.statements.value(name) === null
+    const refusal = isNew ? statementExceeds(state, bytes) : null
+    if (refusal !== null) {
       this.#refuse(entry, refusal, null, substituteParse(refusal, name))
       state.segmentOpen = true
       return 'done'
@@ -289,9 +291,13 @@ export class Frontend {
     const admitted = judged.kind === 'refused' ? null : (judged.verdict.statements[0] ?? null)
     const prepared: Prepared = {
       name,
+      bytes,
+      bySql: false,
       text: Buffer.from(view.buffer.subarray(textStart, textEnd)),
       statement: admitted?.statement ?? null,
-      admitted,
+      admitted: null,
+      readsMasked: false,
+      judgedBytes: 0,
       // What asks for approval is judged again when it is executed.
       context:
         judged.kind === 'admitted' && judged.verdict.reusable ? state.context('extended').key : '',
@@ -300,6 +306,7 @@ export class Frontend {
       description: null,
       bounds: new Map(),
     }
+    state.judgements.keep(prepared, admitted)
     entry.prepared = prepared
     if (judged.kind === 'admitted') this.#traced?.parsed(entry, judged.verdict.durationUs)
     // Where the name is taken the server refuses, skips the rest of the segment, and the change is
@@ -329,10 +336,12 @@ export class Frontend {
     const entry = new Expected('bind', state.segment)
     state.segmentOpen = true
     const prepared = state.statements.value(statement)
-    if (prepared === null || state.portals.full) {
-      const refusal = state.portals.full
-        ? state.fault('program_limit_exceeded', 'too many portals (limits.portalCountMax)')
-        : unknownStatement(state, statement)
+    const parameters =
+      prepared !== null && this.#keepsParameters(prepared) ? bind.parameters.map(copied) : null
+    const bytes = prepared === null ? 0 : portalBytes(prepared, parameters)
+    const exceeded = portalExceeds(state, portal, bytes)
+    if (prepared === null || exceeded !== null) {
+      const refusal = exceeded ?? unknownStatement(state, statement)
       this.#refuse(entry, refusal, null, substituteParse(refusal, `${reservedPrefix}refused`))
       return 'done'
     }
@@ -340,14 +349,15 @@ export class Frontend {
     entry.clears = portal === ''
     const made: Portal = {
       name: portal,
+      bytes,
       prepared,
+      parameters,
       cursor: false,
       hold: false,
       committed: false,
       names: state.facts.names,
       analysis: null,
       resultFormats: bind.resultFormats,
-      parameters: this.#keepsParameters(prepared) ? bind.parameters.map(copied) : null,
       parameterFormats: bind.parameterFormats,
       result: null,
     }
@@ -363,7 +373,9 @@ export class Frontend {
     return (
       judge.policy.declares.inputs.has('parameters') ||
       judge.policy.declares.inputs.has('estimate') ||
-      prepared.admitted?.decision.action === 'approve'
+      // What was given up to make room may be one, too.
+      prepared.admitted === null ||
+      prepared.admitted.decision.action === 'approve'
     )
   }
 
@@ -408,6 +420,8 @@ export class Frontend {
     }
     const { statements } = judged.verdict
     entry.statements = statements
+    const exceeded = namesExceeded(state, statements)
+    if (exceeded !== null) return this.#refuseExecute(entry, exceeded, null)
     const admitted = statements[0] ?? null
     if (admitted !== null) {
       const moved = portal.cursor ? null : movedSinceBind(state, portal, admitted)
@@ -456,7 +470,8 @@ export class Frontend {
       if (state.approval === null || prepared.admitted !== this.#waited.underApproval) {
         prepared.fields = null
       }
-      prepared.admitted = admitted
+      state.judgements.keep(prepared, admitted)
+      if (!prepared.bySql) prepared.statement = admitted?.statement ?? null
       prepared.bounds.clear()
       portal.result = null
     }
@@ -751,44 +766,6 @@ export class Frontend {
   #ask(verdict: Extract<Verdict, { kind: 'approval' }>, subject: Subject): Handled {
     return this.#asker.ask(verdict, subject)
   }
-}
-
-function changesNames(effect: SessionEffect): boolean {
-  switch (effect.kind) {
-    case 'prepare':
-    case 'deallocate':
-    case 'declare':
-    case 'close':
-    case 'discard':
-      return true
-    default:
-      return false
-  }
-}
-
-function changesTransaction(effect: SessionEffect): boolean {
-  switch (effect.kind) {
-    case 'begin':
-    case 'commit':
-    case 'rollback':
-    case 'rollback_to':
-    case 'prepare_transaction':
-      return true
-    default:
-      return false
-  }
-}
-
-function endsTransaction(effect: SessionEffect): boolean {
-  return effect.kind === 'commit' || effect.kind === 'rollback' || effect.kind === 'rollback_to'
-}
-
-const pathSettings = new Set(['search_path', 'role', 'session_authorization'])
-
-function changesPath(effect: SessionEffect): boolean {
-  if (effect.kind === 'set') return pathSettings.has(effect.name)
-  if (effect.kind === 'reset') return effect.name === null || pathSettings.has(effect.name)
-  return effect.kind === 'discard' && effect.target === 'all'
 }
 
 const describable = new Set(['select', 'insert', 'update', 'delete', 'merge'])

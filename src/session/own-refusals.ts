@@ -1,6 +1,7 @@
 /** Refusals that the session gives by itself, without a judgement: names, limits, contradictions. */
 import type { Admitted, Refusal } from '../gate/gate.ts'
 import type { Portal } from './registry.ts'
+import { judgementBytes } from './room.ts'
 import type { State } from './state.ts'
 
 /** The server's own words for a name that it does not know either. */
@@ -12,11 +13,57 @@ export function unknownStatement(state: State, name: string): Refusal {
   return state.fault('denied', message, { sqlstate: '26000' })
 }
 
-export function tooManyStatements(state: State): Refusal {
+function tooManyPortals(state: State): Refusal {
+  return state.fault('program_limit_exceeded', 'too many portals (limits.portalCountMax)')
+}
+
+function tooManyStatements(state: State): Refusal {
   return state.fault('program_limit_exceeded', 'too many prepared statements', {
     detail: `limits.preparedCountMax is ${state.options.limits.preparedCountMax}.`,
     hint: 'DEALLOCATE those that are not needed any more.',
   })
+}
+
+/** No more can be kept by name. Null where it can. */
+function bytesExceeded(state: State, bytes: number): Refusal | null {
+  const { namedBytesMax } = state.options.limits
+  if (state.named.bytes + bytes <= namedBytesMax) return null
+  return state.fault('program_limit_exceeded', 'prepared statements and portals take too much', {
+    detail: `limits.namedBytesMax is ${namedBytesMax}.`,
+    hint: 'DEALLOCATE or close those that are not needed any more.',
+  })
+}
+
+/** Why a new named statement of so many bytes cannot be. */
+export function statementExceeds(state: State, bytes: number): Refusal | null {
+  return state.statements.full() ? tooManyStatements(state) : bytesExceeded(state, bytes)
+}
+
+/** The same of a portal. */
+export function portalExceeds(state: State, name: string, bytes: number): Refusal | null {
+  if (state.portals.full()) return tooManyPortals(state)
+  return name === '' ? null : bytesExceeded(state, bytes)
+}
+
+/** PREPARE and DECLARE count as Parse and Bind do. */
+export function namesExceeded(state: State, statements: readonly Admitted[]): Refusal | null {
+  let prepareCount = 0
+  let declareCount = 0
+  let bytes = 0
+  for (const admitted of statements) {
+    const { sessionEffects } = admitted.analysis
+    if (sessionEffects.length === 0) continue
+    for (const { kind } of sessionEffects) {
+      if (kind === 'prepare') prepareCount++
+      else if (kind === 'declare') declareCount++
+      else continue
+      bytes += judgementBytes(admitted)
+    }
+  }
+  if (bytes === 0) return null
+  if (prepareCount > 0 && state.statements.full(prepareCount)) return tooManyStatements(state)
+  if (declareCount > 0 && state.portals.full(declareCount)) return tooManyPortals(state)
+  return bytesExceeded(state, bytes)
 }
 
 export function unknownPortal(state: State, name: string): Refusal {

@@ -21,10 +21,21 @@ export interface Prepared {
   readonly text: Buffer
   /** Types that Parse declared. */
   readonly parameterTypes: readonly number[]
+  /** By SQL PREPARE: what it runs is in no text that could be parsed again. */
+  readonly bySql: boolean
+  /** An estimate of what is kept as long as the name is. */
+  readonly bytes: number
   /** What EXECUTE of this name runs; null when that is not known. */
   statement: { readonly ast: SyntaxNode } | null
-  /** Null for an empty query string, which may be executed and gives EmptyQueryResponse. */
+  /**
+   * Null for an empty query string, which may be executed and gives EmptyQueryResponse, and for what
+   * was given up to make room. Set by `Judgements` only.
+   */
   admitted: Admitted | null
+  /** What it was judged as, last, reads masked columns. */
+  readsMasked: boolean
+  /** An estimate of what is known beside the text. */
+  judgedBytes: number
   /** The context under which `admitted` was judged; a different one means: judge again. */
   context: string
   /** The server's description under that context, where it was seen. */
@@ -38,6 +49,8 @@ export interface Prepared {
 /** A portal by Bind, or a cursor by DECLARE. */
 export interface Portal {
   readonly name: string
+  /** An estimate, with what it holds of its statement. */
+  readonly bytes: number
   /** What it executes; for a cursor a FETCH of it, judged when it is executed. */
   readonly prepared: Prepared
   /** By DECLARE: lives by the rules of cursors. */
@@ -67,10 +80,21 @@ interface Change<T> {
   value: T | null
 }
 
+/** Bytes that the names of a session take. */
+export interface NamedBytes {
+  bytes: number
+}
+
 /** A name and what it stands for. */
-export class Slot<T> {
+export class Slot<T extends { readonly bytes: number }> {
+  readonly #named: NamedBytes | null
   #base: T | null = null
   readonly #pending: Change<T>[] = []
+
+  /** `named` is null for the unnamed one, which is always one. */
+  constructor(named: NamedBytes | null) {
+    this.#named = named
+  }
 
   /** The value as it will be if everything in flight succeeds. */
   get value(): T | null {
@@ -83,7 +107,13 @@ export class Slot<T> {
   }
 
   set base(value: T | null) {
+    this.#count(this.#base, -1)
+    this.#count(value, 1)
     this.#base = value
+  }
+
+  #count(value: T | null, sign: 1 | -1): void {
+    if (this.#named !== null && value !== null) this.#named.bytes += sign * value.bytes
   }
 
   get empty(): boolean {
@@ -106,29 +136,31 @@ export class Slot<T> {
   change(segment: number, value: T | null): Change<T> {
     const change = { segment, value }
     this.#pending.push(change)
+    this.#count(value, 1)
     return change
   }
 
   /** The server confirmed the change. */
   commit(change: Change<T>): void {
-    if (this.#remove(change)) this.#base = change.value
+    if (this.#remove(change)) this.base = change.value
   }
 
   /** The server failed or skipped the change. `cleared`: failing it emptied the slot. */
   drop(change: Change<T>, cleared = false): void {
-    if (this.#remove(change) && cleared) this.#base = null
+    if (this.#remove(change) && cleared) this.base = null
   }
 
   #remove(change: Change<T>): boolean {
     const at = this.#pending.indexOf(change)
     if (at < 0) return false
     this.#pending.splice(at, 1)
+    this.#count(change.value, -1)
     return true
   }
 }
 
 /** A change in flight together with its slot: what an expected reply settles. */
-export class SlotChange<T> {
+export class SlotChange<T extends { readonly bytes: number }> {
   readonly #slot: Slot<T>
   readonly #change: Change<T>
 
@@ -147,25 +179,28 @@ export class SlotChange<T> {
 }
 
 /** Slots by name. */
-export class Namespace<T> {
+export class Namespace<T extends { readonly bytes: number }> {
   readonly #slots = new Map<string, Slot<T>>()
   readonly #countMax: number
+  readonly #named: NamedBytes
 
-  constructor(countMax: number) {
+  constructor(countMax: number, named: NamedBytes) {
     this.#countMax = countMax
+    this.#named = named
   }
 
-  get full(): boolean {
-    if (this.#slots.size < this.#countMax) return false
+  /** There is no place for so many more names. */
+  full(count = 1): boolean {
+    if (this.#slots.size + count <= this.#countMax) return false
     for (const [name, slot] of this.#slots) if (slot.empty) this.#slots.delete(name)
-    return this.#slots.size >= this.#countMax
+    return this.#slots.size + count > this.#countMax
   }
 
   /** The slot of the name, made when there is none. */
   slot(name: string): Slot<T> {
     let slot = this.#slots.get(name)
     if (slot === undefined) {
-      slot = new Slot<T>()
+      slot = new Slot<T>(name === '' ? null : this.#named)
       this.#slots.set(name, slot)
     }
     return slot
@@ -189,6 +224,11 @@ export class Namespace<T> {
       const slot = this.#slots.get(name)
       if (slot !== undefined) slot.base = null
     } else this.slot(name).base = value
+  }
+
+  /** Every committed value. */
+  each(look: (value: T) => void): void {
+    for (const { base } of this.#slots.values()) if (base !== null) look(base)
   }
 
   /** Empties every committed slot for which the predicate holds. */

@@ -28,7 +28,8 @@ import { Facts } from './facts.ts'
 import type { SessionOptions, Wait } from './options.ts'
 import { Outbox } from './outbox.ts'
 import { reservedPrefix } from './refusal.ts'
-import { Namespace, type Portal, type Prepared } from './registry.ts'
+import { Namespace, type NamedBytes, type Portal, type Prepared } from './registry.ts'
+import { Judgements } from './room.ts'
 
 export type { CatalogPort, SessionOptions, Wait } from './options.ts'
 
@@ -42,6 +43,8 @@ export class State {
   /** Writes what is queued, outside a turn. */
   readonly sendNow: () => void
   readonly queue = new ExpectedQueue()
+  readonly named: NamedBytes = { bytes: 0 }
+  readonly judgements: Judgements
   readonly statements: Namespace<Prepared>
   readonly portals: Namespace<Portal>
   readonly facts: Facts
@@ -92,8 +95,10 @@ export class State {
   constructor(options: SessionOptions, sendNow: () => void) {
     this.options = options
     this.sendNow = sendNow
-    this.statements = new Namespace(options.limits.preparedCountMax)
-    this.portals = new Namespace(options.limits.portalCountMax)
+    const { preparedCountMax, portalCountMax, judgementBytesMax } = options.limits
+    this.statements = new Namespace(preparedCountMax, this.named)
+    this.portals = new Namespace(portalCountMax, this.named)
+    this.judgements = new Judgements(judgementBytesMax)
     this.facts = new Facts({
       sessionUser: options.sessionUser,
       parameters: options.parameters,
