@@ -139,7 +139,8 @@ export function everythingRead(recorder: Recorder): Value {
   let sources: readonly Source[] = []
   for (const [column, uses] of recorder.columns) {
     for (const [index, bits] of uses.entries()) {
-      if (bits === -1 || bits === assignBit) continue
+      // What a row is written with is in sight, or written, without being read.
+      if (bits <= 0 || bits === assignBit) continue
       const through = throughOrder[index] ?? null
       sources = unionSources(sources, [{ column, via: 'derived', total: false, through }])
     }

@@ -141,28 +141,47 @@ function finishEffects(recorder: Recorder): void {
 
 function columnEntries(recorder: Recorder, related: Related): ColumnAccess[] {
   const entries: ColumnAccess[] = []
-  const add = (column: BaseColumn, bits: number, through: ColumnAccess['through']): void => {
-    if (column.relation === null) return
-    entries.push({
-      schema: column.relation.schema,
-      relation: column.relation.name,
-      name: column.name,
-      uses: usesOf(bits),
-      through,
-    })
-  }
-  for (const [column, uses] of recorder.columns) {
-    let all = 0
+  for (const [column, uses] of withRelatives(recorder.columns, related)) {
+    if (column.relation === null) continue
     for (const [index, bits] of uses.entries()) {
       if (bits === -1) continue
-      all |= bits
-      add(column, bits, throughOrder[index] ?? null)
-    }
-    for (const other of related(column)) {
-      if (!recorder.columns.has(other)) add(other, all, 'partition')
+      entries.push({
+        schema: column.relation.schema,
+        relation: column.relation.name,
+        name: column.name,
+        uses: usesOf(bits),
+        through: throughOrder[index] ?? null,
+      })
     }
   }
   return entries
+}
+
+const partition = throughOrder.indexOf('partition')
+/** What the client does itself reaches a relative as `partition`; what else does keeps its name. */
+const relativesSlot = throughOrder.map((through, index) =>
+  through === null || through === 'view' ? partition : index,
+)
+
+/** The columns with those of parents and children, which are used alike. */
+function withRelatives(
+  columns: ReadonlyMap<BaseColumn, readonly number[]>,
+  related: Related,
+): Iterable<readonly [BaseColumn, readonly number[]]> {
+  let all: Map<BaseColumn, readonly number[]> | null = null
+  for (const [column, uses] of columns) {
+    for (const other of related(column)) {
+      all ??= new Map(columns)
+      const slots = [...(all.get(other) ?? throughOrder.map(() => -1))]
+      for (const [index, bits] of uses.entries()) {
+        const slot = relativesSlot[index] ?? partition
+        const before = slots[slot] ?? -1
+        if (bits !== -1) slots[slot] = before === -1 ? bits : before | bits
+      }
+      all.set(other, slots)
+    }
+  }
+  return all ?? columns
 }
 
 function relationEntries(recorder: Recorder, included: readonly Analysis[]): RelationAccess[] {

@@ -1,7 +1,8 @@
 /**
  * INSERT, UPDATE, DELETE and MERGE: what is written, from where (flows), and what is read on the way
  * (src/backend/parser/analyze.c, parse_merge.c). What the write sets off (defaults, checks, index
- * expressions, triggers, rules) is analysis-consequences.ts.
+ * expressions, triggers, rules) is analysis-consequences.ts; a view that is written is
+ * analysis-write-targets.ts.
  *
  * Invariant: a CTE never stands for the target; RETURNING shows what was written, so its columns
  * have the written values as sources.
@@ -18,9 +19,9 @@ import type {
   UpdateStmt,
 } from '@pgsql/types'
 import type { Context, QueryShape } from './analysis-context.ts'
-import { pathKey } from './analysis-bodies.ts'
-import { consequences, type WriteAction } from './analysis-consequences.ts'
+import type { Write, WriteAction } from './analysis-consequences.ts'
 import { targetList } from './analysis-select.ts'
+import { writeRows } from './analysis-write-targets.ts'
 import { either, opaqueValue, unknownValue, type Field, type Value } from './lineage.ts'
 import { withClause } from './scope-cte.ts'
 import {
@@ -52,9 +53,7 @@ function openTarget(
   for (const action of actions) {
     recordRelations(relations, action, variable.inh !== false, context)
     for (const relation of relations) {
-      consequences(relation, action, context)
       if (context.catalog.relationClass(relation) === 'settings') writesSettings(context)
-      if (isFollowedView(relation)) throughView(relation, action, context)
     }
   }
   const item = relationsItem(variable, relations, context)
@@ -70,14 +69,16 @@ function writesSettings(context: Context): void {
   context.recorder.settings.push({ name: null, action: 'set', value: null, through: null })
 }
 
-/** Writing an updatable view writes what it is defined over. */
-function throughView(relation: RelationRow, action: WriteAction, context: Context): void {
-  const replaced = relation.triggers.length > 0 || relation.rules.length > 0
-  if (replaced) return
-  const body = context.names.views.get(`${relation.oid} ${pathKey(context.runtimePath)}`)
-  for (const [base, actions] of body?.recorder.relations ?? []) {
-    if (actions.some((set) => set?.has('select') === true)) {
-      context.recorder.relation(base, action, 'view')
+/** The statement has said what it writes: what that sets off, and what fills the other columns. */
+function setOff(target: Target, write: Omit<Write, 'relation'>, context: Context): void {
+  for (const relation of target.relations) {
+    const filled = writeRows({ relation, ...write }, null, context)
+    for (const [column, value] of filled) {
+      for (const { name, value: shown } of target.item.fields) {
+        const direct = shown.sources.some((one) => one.via === 'direct' && one.column === column)
+        const before = target.written.get(name)
+        if (direct) target.written.set(name, before === undefined ? value : either(before, value))
+      }
     }
   }
 }
@@ -121,6 +122,8 @@ export function insert(node: InsertStmt, parent: Scope | null, context: Context)
     const value = incoming?.fields[index]?.value
     assign(target, name, incoming?.open === true ? opaqueValue : (value ?? unknownValue), context)
   }
+  const defaulted = givesDefaults(node.selectStmt)
+  setOff(target, { action: 'insert', columns: names, defaulted }, context)
   if (node.onConflictClause !== undefined) {
     onConflict(node.onConflictClause, target, scope, context)
   }
@@ -133,6 +136,18 @@ function insertSource(node: Node | undefined, scope: Scope, context: Context): Q
   // The query sees the statement's CTEs, but not its target.
   const outer = new Scope(scope.parent, [], scope.ctes, scope.variables, scope.parameters)
   return context.passes.statement(node, outer, context)
+}
+
+function isDefault(node: Node): boolean {
+  return 'SetToDefault' in node
+}
+
+/** VALUES that hold DEFAULT: which columns are filled then is not told apart. */
+function givesDefaults(node: Node | undefined): boolean {
+  if (node === undefined || !('SelectStmt' in node)) return false
+  return (node.SelectStmt.valuesLists ?? []).some(
+    (row) => 'List' in row && (row.List.items ?? []).some(isDefault),
+  )
 }
 
 /** The name of a target column; subscripts and fields of it are evaluated. */
@@ -169,7 +184,8 @@ function onConflict(node: OnConflictClause, target: Target, outer: Scope, contex
     fields: shownFields(target),
   }
   const scope = within(outer, [target.item, { ...excluded, columnsVisible: false }])
-  setClauses(node.targetList, target, scope, context)
+  const columns = setClauses(node.targetList, target, scope, context)
+  setOff(target, { action: 'update', columns }, context)
   context.recorder.use(context.passes.expression(node.whereClause, scope, context), 'filter')
 }
 
@@ -200,7 +216,8 @@ export function update(node: UpdateStmt, parent: Scope | null, context: Context)
   context.passes.from(node.fromClause, scope, context)
   const others = scope.items
   scope.items = [target.item, ...others]
-  setClauses(node.targetList, target, scope, context)
+  const columns = setClauses(node.targetList, target, scope, context)
+  setOff(target, { action: 'update', columns }, context)
   context.recorder.use(context.passes.expression(node.whereClause, scope, context), 'filter')
   return returning(node.returningClause, target, others, scope, context)
 }
@@ -209,6 +226,7 @@ export function remove(node: DeleteStmt, parent: Scope | null, context: Context)
   const scope = new Scope(parent)
   withClause(node.withClause, scope, context)
   const target = openTarget(node.relation, ['delete'], context)
+  setOff(target, { action: 'delete', columns: [] }, context)
   context.passes.from(node.usingClause, scope, context)
   const others = scope.items
   scope.items = [target.item, ...others]
@@ -216,13 +234,14 @@ export function remove(node: DeleteStmt, parent: Scope | null, context: Context)
   return returning(node.returningClause, target, others, scope, context)
 }
 
-/** SET a = …, (b, c) = ROW(…) or (SELECT …). */
+/** SET a = …, (b, c) = ROW(…) or (SELECT …). Gives the names of what is set. */
 function setClauses(
   targets: readonly Node[] | undefined,
   target: Target,
   scope: Scope,
   context: Context,
-): void {
+): readonly string[] {
+  const names: string[] = []
   const rows = new Map<string, readonly Value[]>()
   for (const node of targets ?? []) {
     if (!('ResTarget' in node)) continue
@@ -234,7 +253,9 @@ function setClauses(
         : context.passes.expression(source, scope, context)
     context.recorder.use(value, 'output')
     assign(target, name, value, context)
+    names.push(name)
   }
+  return names
 }
 
 /** One column of a row that is assigned as a whole; the row is analysed once. */
@@ -309,7 +330,12 @@ function whenClause(
 ): void {
   const condition = context.passes.expression(clause.condition, scope, context)
   context.recorder.use(condition, 'condition')
-  if (clause.commandType === 'CMD_UPDATE') setClauses(clause.targetList, target, scope, context)
+  if (clause.commandType === 'CMD_DELETE')
+    setOff(target, { action: 'delete', columns: [] }, context)
+  if (clause.commandType === 'CMD_UPDATE') {
+    const columns = setClauses(clause.targetList, target, scope, context)
+    setOff(target, { action: 'update', columns }, context)
+  }
   if (clause.commandType !== 'CMD_INSERT') return
   const sources = within(scope, others)
   const all = target.relations[0]?.columns.map((column) => column.name) ?? []
@@ -319,6 +345,9 @@ function whenClause(
     context.recorder.use(value, 'output')
     assign(target, (listed ?? all)[index] ?? '', value, context)
   }
+  const columns = (listed ?? all).slice(0, clause.values?.length ?? 0)
+  const defaulted = (clause.values ?? []).some(isDefault)
+  setOff(target, { action: 'insert', columns, defaulted }, context)
 }
 
 // RETURNING

@@ -92,6 +92,7 @@ const keyOf = {
   rowArrayType: (oid: Oid) => 2 ** 34 + oid,
   parent: (oid: Oid) => 2 ** 35 + oid,
   reads: (oid: Oid) => 2 ** 36 + oid,
+  references: (oid: Oid) => 2 ** 37 + oid,
 }
 
 function relationKeys(row: RelationRow): readonly number[] {
@@ -99,6 +100,11 @@ function relationKeys(row: RelationRow): readonly number[] {
   if (row.rowType !== 0) keys.push(keyOf.rowType(row.rowType))
   if ((row.rowArrayType ?? 0) !== 0) keys.push(keyOf.rowArrayType(row.rowArrayType ?? 0))
   for (const read of row.reads ?? nothing) keys.push(keyOf.reads(read))
+  const referenced = new Set<Oid>()
+  for (const { references } of row.constraints ?? nothing) {
+    if (references !== undefined) referenced.add(references.relation)
+  }
+  for (const oid of referenced) keys.push(keyOf.references(oid))
   return keys
 }
 
@@ -336,6 +342,11 @@ export class Catalog {
   /** Views and materialized views that read it, at any depth. */
   viewsOver(oid: Oid): readonly RelationRow[] {
     return this.#reachable(oid, (each) => this.#layers.relations.keyed(keyOf.reads(each)))
+  }
+
+  /** Tables with a foreign key to it. */
+  referencing(oid: Oid): readonly RelationRow[] {
+    return this.#layers.relations.keyed(keyOf.references(oid))
   }
 
   #reachable(oid: Oid, next: (oid: Oid) => readonly RelationRow[]): readonly RelationRow[] {

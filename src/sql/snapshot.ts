@@ -70,9 +70,11 @@ export interface RelationRow {
   /** Rules other than _RETURN: pg_get_ruledef. */
   readonly rules: readonly { readonly name: string; readonly definition: string }[]
   /** Triggers that are not internal. */
-  readonly triggers: readonly { readonly name: string; readonly function: Oid }[]
+  readonly triggers: readonly TriggerRow[]
   /** Index expressions, predicates, check constraints, as text: they run on write. */
   readonly expressions: readonly string[]
+  /** What a written row is compared with; absent in files of before they were read. */
+  readonly constraints?: readonly ConstraintRow[]
   readonly temporary: boolean
   /** Index: its table. Toast: the table whose values it holds. Absent for all others. */
   readonly owner?: Oid
@@ -81,6 +83,39 @@ export interface RelationRow {
   /** Extension that owns it; absent for none. */
   readonly extension?: string
 }
+
+export interface TriggerRow {
+  readonly name: string
+  readonly function: Oid
+  /** pg_get_triggerdef; absent in files of before it was read. */
+  readonly definition?: string
+}
+
+/** A constraint, a unique index or a partition key: it decides whether a row may be written. */
+export interface ConstraintRow {
+  readonly kind: 'check' | 'primary_key' | 'unique' | 'exclusion' | 'foreign_key' | 'partition_key'
+  /**
+   * Attribute numbers that decide, in the order of the key, then those that its expressions and its
+   * predicate read; 0 is the whole row.
+   */
+  readonly columns: readonly number[]
+  /** A NULL in one of the columns settles it: no expression, no predicate, no NULLS NOT DISTINCT. */
+  readonly nullsPass: boolean
+  /** False: rows that were there before may violate it. */
+  readonly validated: boolean
+  readonly references?: ReferencesRow
+}
+
+/** The other side of a foreign key. */
+export interface ReferencesRow {
+  readonly relation: Oid
+  readonly columns: readonly number[]
+  readonly onUpdate: ReferentialAction
+  readonly onDelete: ReferentialAction
+}
+
+/** pg_constraint.confupdtype and confdeltype in words. */
+export type ReferentialAction = 'no_action' | 'restrict' | 'cascade' | 'set_null' | 'set_default'
 
 export interface ColumnRow {
   readonly number: number

@@ -363,9 +363,11 @@ function sqlFunction(
 
 export function createRule(node: Node, context: Context): null {
   if (!('RuleStmt' in node)) return null
-  const { relation, whereClause, actions } = node.RuleStmt
+  const { relation, whereClause, actions, event } = node.RuleStmt
   for (const one of actOn(relation, 'alter', context)) {
-    ruleActions(whereClause, actions ?? [], one, context)
+    const action = event === 'CMD_INSERT' ? 'insert' : 'update'
+    const write = { relation: one, action, columns: [] } as const
+    ruleActions(whereClause, actions ?? [], write, context)
   }
   return null
 }

@@ -3,9 +3,9 @@
  */
 import type { CopyStmt, Node } from '@pgsql/types'
 import { stringsOf, type Context, type QueryShape } from './analysis-context.ts'
-import { consequences } from './analysis-consequences.ts'
 import { settingEffects } from './analysis-recorder.ts'
 import { doBody, everythingRead, quoted } from './analysis-plpgsql.ts'
+import { writeRows } from './analysis-write-targets.ts'
 import { rowFields } from './expression-columns.ts'
 import { derive, throughValue, typeOids, type Field, type Value } from './lineage.ts'
 import {
@@ -122,9 +122,9 @@ function copyFrom(statement: CopyStmt, context: Context): null {
   recordRelations(relations, 'insert', true, context)
   const names = stringsOf(statement.attlist)
   for (const relation of relations) {
-    consequences(relation, 'insert', context)
     if (isFollowedView(relation)) context.passes.view(relation, context)
     const written = names.length > 0 ? names : relation.columns.map((column) => column.name)
+    writeRows({ relation, action: 'insert', columns: written }, null, context)
     for (const name of written) {
       const column = context.names.columnNamed(relation, name)
       if (column !== null) recorder.column(column, null, 'assign')

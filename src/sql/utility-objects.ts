@@ -10,6 +10,7 @@ import { unknownValue } from './lineage.ts'
 import { queryItem } from './scope-from.ts'
 import { recordRelations, resolveRelations } from './scope-relations.ts'
 import { Scope } from './scope.ts'
+import type { RelationRow } from './snapshot.ts'
 import {
   actOn,
   nameAsRelation,
@@ -63,12 +64,24 @@ function dropSchema(name: string, context: Context): void {
 
 export function truncate(node: Node, context: Context): null {
   if (!('TruncateStmt' in node)) return null
-  for (const one of node.TruncateStmt.relations ?? []) {
+  const { relations: named = [], behavior } = node.TruncateStmt
+  const emptied = new Set<RelationRow>()
+  for (const one of named) {
     if (!('RangeVar' in one)) continue
     const relations = resolveRelations(one.RangeVar, 'truncate', context)
     recordRelations(relations, 'truncate', one.RangeVar.inh === true, context)
-    for (const relation of relations) {
-      if (relation.triggers.length > 0) consequences(relation, 'delete', context)
+    for (const relation of relations) emptied.add(relation)
+  }
+  // CASCADE empties what refers to them as if it was named: the server asks for the right to, too.
+  for (const relation of emptied) {
+    consequences({ relation, action: 'truncate', columns: [] }, null, context)
+    if (behavior !== 'DROP_CASCADE') continue
+    for (const part of [relation, ...context.catalog.children(relation.oid)]) {
+      for (const other of context.catalog.referencing(part.oid)) {
+        if (emptied.has(other)) continue
+        emptied.add(other)
+        recordRelations([other], 'truncate', true, context)
+      }
     }
   }
   return null

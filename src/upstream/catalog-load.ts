@@ -10,8 +10,10 @@ import {
   type CatalogSnapshot,
   type CastRow,
   type ColumnRow,
+  type ConstraintRow,
   type FunctionRow,
   type OperatorRow,
+  type ReferentialAction,
   type RelationKind,
   type RelationRow,
   type SchemaRow,
@@ -169,7 +171,7 @@ export async function loadOverlay(
 interface Changes {
   readonly overlay: CatalogOverlay
   readonly storedSettings: CatalogSnapshot['storedSettings']
-  /** Relation → triggers, rules, parents and expressions that it has now. */
+  /** Relation → triggers, rules, parents, expressions and constraints that it has now. */
   readonly attached: ReadonlyMap<number, number>
 }
 
@@ -200,8 +202,11 @@ const allRows = 2_000_000_000
 const systemSchemas: ReadonlySet<string> = new Set(['pg_catalog', 'information_schema'])
 
 function attachedTo(relation: RelationRow): number {
-  const { triggers, rules, expressions, parents } = relation
-  return triggers.length + rules.length + expressions.length + parents.length
+  const { triggers, rules, expressions, constraints = [], parents } = relation
+  return [triggers, rules, expressions, constraints, parents].reduce(
+    (n, list) => n + list.length,
+    0,
+  )
 }
 
 /** The texts that read all changes since a transaction id; each row says what it is. */
@@ -327,11 +332,12 @@ const relationKinds: Readonly<Record<string, RelationKind>> = {
 }
 
 function decodeRelation(row: Json): RelationRow {
-  const { owner, reads, extension, columns, kind, ...rest } = row
+  const { owner, reads, extension, columns, constraints, kind, ...rest } = row
   return {
     kind: relationKinds[String(kind)] ?? 'table',
     columns: (columns as unknown[][]).map(decodeColumn),
-    ...(rest as unknown as Omit<RelationRow, 'kind' | 'columns'>),
+    constraints: (constraints as unknown[][]).map(decodeConstraint),
+    ...(rest as unknown as Omit<RelationRow, 'kind' | 'columns' | 'constraints'>),
     ...(owner === null ? {} : { owner: owner as number }),
     ...(reads === null ? {} : { reads: reads as number[] }),
     ...(extension === null ? {} : { extension: extension as string }),
@@ -350,6 +356,42 @@ function decodeColumn(cells: readonly unknown[]): ColumnRow {
     default: generated === '' ? text : null,
     generated: generated === '' ? null : text,
     identity: identity !== '',
+  }
+}
+
+const constraintKinds: Readonly<Record<string, ConstraintRow['kind']>> = {
+  c: 'check',
+  p: 'primary_key',
+  u: 'unique',
+  x: 'exclusion',
+  f: 'foreign_key',
+  k: 'partition_key',
+}
+const referentialActions: Readonly<Record<string, ReferentialAction>> = {
+  a: 'no_action',
+  r: 'restrict',
+  c: 'cascade',
+  n: 'set_null',
+  d: 'set_default',
+}
+
+function decodeConstraint(cells: readonly unknown[]): ConstraintRow {
+  const [kind, columns, nullsPass, validated, relation, referenced, onUpdate, onDelete] = cells
+  const row = {
+    kind: constraintKinds[String(kind)] ?? 'check',
+    columns: columns as number[],
+    nullsPass: nullsPass as boolean,
+    validated: validated as boolean,
+  }
+  if (kind !== 'f') return row
+  return {
+    references: {
+      relation: relation as number,
+      columns: referenced as number[],
+      onUpdate: referentialActions[String(onUpdate)] ?? 'no_action',
+      onDelete: referentialActions[String(onDelete)] ?? 'no_action',
+    },
+    ...row,
   }
 }
 

@@ -81,6 +81,8 @@ export function changedObjects(scope: string): string {
       ON e.class = 'pg_rewrite'::regclass AND r.oid = e.id
     UNION SELECT 'pg_class'::regclass, a.adrelid FROM dependent e JOIN pg_attrdef a
       ON e.class = 'pg_attrdef'::regclass AND a.oid = e.id
+    UNION SELECT 'pg_class'::regclass, g.tgrelid FROM dependent e JOIN pg_trigger g
+      ON e.class = 'pg_trigger'::regclass AND g.oid = e.id
     UNION SELECT 'pg_class'::regclass, o.conrelid FROM dependent e JOIN pg_constraint o
       ON e.class = 'pg_constraint'::regclass AND o.oid = e.id AND o.conrelid <> 0
   )`
@@ -128,6 +130,31 @@ const expressions = `(SELECT coalesce(json_agg(e.text), '[]'::json) FROM (
     UNION ALL SELECT pg_get_expr(p.partexprs, p.partrelid) FROM pg_partitioned_table p WHERE p.partrelid = c.oid AND p.partexprs IS NOT NULL
   ) e WHERE e.text IS NOT NULL)`
 
+/** Columns of an index's key, and what its expressions and its predicate read. */
+const indexColumns = `ARRAY(SELECT k.n FROM unnest(i.indkey::int2[]) WITH ORDINALITY k(n, p)
+    WHERE k.p <= i.indnkeyatts AND k.n <> 0 ORDER BY k.p)
+  || CASE WHEN i.indexprs IS NOT NULL OR i.indpred IS NOT NULL THEN ARRAY(
+    SELECT DISTINCT d.refobjsubid::int2 FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = i.indexrelid
+      AND d.refclassid = 'pg_class'::regclass AND d.refobjid = i.indrelid ORDER BY 1) ELSE '{}' END`
+
+/** Before 15 there was no NULLS NOT DISTINCT. */
+const nullsPass = `(i.indexprs IS NULL AND i.indpred IS NULL
+  AND coalesce((to_jsonb(i) ->> 'indnullsnotdistinct')::bool, false) IS FALSE)`
+
+/** Each as [kind, columns, nulls pass, validated, referenced relation, its columns, on update, on delete]. */
+const constraints = `(SELECT coalesce(json_agg(e.cells ORDER BY e.key, e.id), '[]'::json) FROM (
+    SELECT 1 AS key, o.oid AS id, json_build_array(o.contype, coalesce(o.conkey, '{}'), true, o.convalidated, o.confrelid::int8,
+      coalesce(o.confkey, '{}'), o.confupdtype, o.confdeltype) AS cells
+    FROM pg_constraint o WHERE o.conrelid = c.oid AND o.contype IN ('c', 'f')
+    UNION ALL SELECT 2, i.indexrelid, json_build_array(CASE WHEN i.indisprimary THEN 'p' WHEN i.indisexclusion THEN 'x' ELSE 'u' END,
+      ${indexColumns}, ${nullsPass}, true)
+    FROM pg_index i WHERE i.indrelid = c.oid AND (i.indisunique OR i.indisexclusion)
+    UNION ALL SELECT 3, 0, json_build_array('k', ARRAY(SELECT k.n FROM unnest(p.partattrs::int2[]) k(n) WHERE k.n <> 0)
+      || CASE WHEN p.partexprs IS NOT NULL THEN ARRAY(SELECT DISTINCT d.objsubid::int2 FROM pg_depend d
+        WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.objsubid > 0
+        AND d.refclassid = 'pg_class'::regclass AND d.refobjid = c.oid AND d.deptype = 'i' ORDER BY 1) ELSE '{}' END, false, true)
+    FROM pg_partitioned_table p WHERE p.partrelid = c.oid) e)`
+
 /**
  * Relations after an oid, a page at a time. The definitions of system views are left out: they are
  * classed by themselves (src/sql/data/relations.ts), as pg_roles is harmless and pg_authid is not.
@@ -146,9 +173,11 @@ export function relationsQuery(scope: Scope, after: number, limit: number): stri
       (SELECT coalesce(json_agg(json_build_object('name', r.rulename, 'definition', pg_get_ruledef(r.oid)) ORDER BY r.rulename), '[]'::json)
        FROM pg_rewrite r WHERE r.ev_class = c.oid AND r.rulename <> '_RETURN') ELSE '[]'::json END,
     'triggers', CASE WHEN c.relhastriggers THEN
-      (SELECT coalesce(json_agg(json_build_object('name', g.tgname, 'function', g.tgfoid::int8) ORDER BY g.tgname), '[]'::json)
+      (SELECT coalesce(json_agg(json_build_object('name', g.tgname, 'function', g.tgfoid::int8,
+        'definition', pg_get_triggerdef(g.oid)) ORDER BY g.tgname), '[]'::json)
        FROM pg_trigger g WHERE g.tgrelid = c.oid AND NOT g.tgisinternal) ELSE '[]'::json END,
     'expressions', CASE WHEN c.relkind IN ('r', 'p', 'm', 'f') AND ${user} THEN ${expressions} ELSE '[]'::json END,
+    'constraints', CASE WHEN c.relkind IN ('r', 'p', 'm', 'f') AND ${user} THEN ${constraints} ELSE '[]'::json END,
     'temporary', c.relpersistence = 't',
     'owner', CASE c.relkind WHEN 't' THEN (SELECT d.refobjid::int8 FROM pg_depend d
         WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.refclassid = 'pg_class'::regclass AND d.deptype = 'i' LIMIT 1)
@@ -242,13 +271,16 @@ const attached = `SELECT tgrelid AS relation FROM pg_trigger WHERE NOT tgisinter
   UNION ALL SELECT ev_class FROM pg_rewrite WHERE rulename <> '_RETURN'
   UNION ALL SELECT indrelid FROM pg_index WHERE indexprs IS NOT NULL
   UNION ALL SELECT indrelid FROM pg_index WHERE indpred IS NOT NULL
+  UNION ALL SELECT indrelid FROM pg_index WHERE indisunique OR indisexclusion
   UNION ALL SELECT conrelid FROM pg_constraint WHERE conrelid <> 0 AND conbin IS NOT NULL
+  UNION ALL SELECT conrelid FROM pg_constraint WHERE conrelid <> 0 AND contype IN ('c', 'f')
   UNION ALL SELECT partrelid FROM pg_partitioned_table WHERE partexprs IS NOT NULL
+  UNION ALL SELECT partrelid FROM pg_partitioned_table
   UNION ALL SELECT inhrelid FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid`
 
 /**
- * Oids that are there now, so that what was dropped is known; and how many triggers, rules, parents
- * and expressions each relation has, as [oid, count], so that it is read again when one is gone.
+ * Oids that are there now, so that what was dropped is known; and how many triggers, rules, parents,
+ * expressions and constraints each relation has, as [oid, count], so that it is read again when one is gone.
  */
 export const presentQuery = `SELECT json_build_object(
   'schemas', ARRAY(SELECT oid::int8 FROM pg_namespace),

@@ -84,6 +84,7 @@ flow_denial := {
 	finding := [flow |
 		some flow in input.access.flows
 		masks[flow.from]
+		flow.from != flow.to
 	][0]
 	not infers
 }
@@ -91,8 +92,8 @@ flow_denial := {
 # METADATA
 # title: Writing what one sees masked
 # description: |
-#   Who sees a column masked may not write it, unless the group lists its class in `write_masked`: no write-back of the
-#   mask, no unique-key error as an oracle.
+#   Who sees a column masked may not write it, by itself, through a view or in a partition, unless the group lists its
+#   class in `write_masked`: no write-back of the mask, no unique-key error as an oracle.
 # custom:
 #   id: regate.masking.write
 write_denial := {
@@ -103,7 +104,7 @@ write_denial := {
 	id := [id |
 		some column in input.access.columns
 		"assign" in column.uses
-		column.through == null
+		column.through in {null, "view", "partition"}
 		id := access.column_id(column)
 		masks[id]
 		not _may_write(data.regate.columns[id])

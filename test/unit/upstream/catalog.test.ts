@@ -53,6 +53,35 @@ describe('the catalog loader', () => {
     expect(catalog.functions(null, 'ssn_of', path)[0]?.row?.body).toContain('SELECT ssn')
   })
 
+  it('reads what decides about a row: keys, checks, foreign keys, partition keys', async () => {
+    const client = await connect()
+    await client.query(`CREATE SCHEMA ruled; SET search_path = ruled;
+      CREATE TABLE u (id int PRIMARY KEY, mail text UNIQUE, ssn text, CHECK (ssn <> mail));
+      CREATE UNIQUE INDEX ON u (lower(ssn), id) INCLUDE (mail);
+      CREATE TABLE n (e text REFERENCES u (mail) ON DELETE SET NULL, CHECK (n IS NOT NULL));
+      CREATE TABLE p (a text, b int) PARTITION BY RANGE (b, upper(a))`)
+    const { catalog } = await loadCatalog(over(await connect()))
+    const read = (name: string): unknown[] =>
+      (catalog.relation('ruled', name)?.constraints ?? []).map((one) => [
+        ...[one.kind, [...new Set(one.columns)].sort(), one.nullsPass],
+        ...(one.references === undefined ? [] : [one.references.onDelete, one.references.columns]),
+      ])
+    expect(read('u')).toEqual([
+      ['check', [2, 3], true],
+      ['primary_key', [1], true],
+      ['unique', [2], true],
+      ['unique', [1, 2, 3], false],
+    ])
+    expect(read('n')).toEqual([
+      ['check', [0], true],
+      ['foreign_key', [1], true, 'set_null', [2]],
+    ])
+    expect(read('p')).toEqual([['partition_key', [1, 2], false]])
+    const [u, n] = ['u', 'n'].map((name) => catalog.relation('ruled', name))
+    expect(catalog.referencing(u?.oid ?? 0)).toEqual([n])
+    await client.query('DROP SCHEMA ruled CASCADE')
+  })
+
   it('is the same JSON in and out, and has the same fingerprint', async () => {
     const { catalog } = await loadCatalog(over(await connect()))
     const again = JSON.parse(JSON.stringify(catalog.snapshot)) as typeof catalog.snapshot
@@ -147,6 +176,10 @@ describe('a catalog that others change', () => {
       CREATE TABLE heir () INHERITS (changing); CREATE INDEX shout ON changing (upper(b));
       CREATE VIEW over_changing AS SELECT a, noticed_not.b FROM changing noticed_not;
       CREATE DOMAIN small AS int CHECK (VALUE < 10); CREATE TYPE mood AS ENUM ('sad');
+      CREATE TABLE keyed (id int PRIMARY KEY, a int UNIQUE, b text, UNIQUE (b, a));
+      CREATE TRIGGER keeps BEFORE UPDATE ON keyed FOR EACH ROW EXECUTE FUNCTION noticed();
+      CREATE TABLE refers (k int CONSTRAINT refers_k REFERENCES keyed ON DELETE CASCADE);
+      CREATE TABLE split (id int, b text) PARTITION BY LIST (lower(b));
       CREATE SCHEMA moving; CREATE TABLE moving.part (id int); CREATE SEQUENCE counted`)
     const steps = [
       'DROP TRIGGER watch ON changing',
@@ -157,6 +190,13 @@ describe('a catalog that others change', () => {
       'ALTER TABLE changing RENAME COLUMN b TO c',
       'ALTER TABLE changing RENAME TO changed',
       'ALTER SCHEMA moving RENAME TO moved',
+      'ALTER TABLE refers DROP CONSTRAINT refers_k',
+      'ALTER TABLE refers ADD CONSTRAINT late FOREIGN KEY (k) REFERENCES keyed NOT VALID',
+      'ALTER TABLE refers VALIDATE CONSTRAINT late',
+      'ALTER TABLE keyed DROP CONSTRAINT keyed_a_key',
+      'CREATE UNIQUE INDEX part ON keyed (lower(b)) WHERE a > 0',
+      'ALTER TABLE keyed RENAME COLUMN b TO c',
+      'DROP TABLE refers; DROP INDEX part',
       "ALTER TYPE mood ADD VALUE 'glad'",
       'ALTER DOMAIN small DROP CONSTRAINT small_check',
       'ALTER FUNCTION noticed() RENAME TO seen',

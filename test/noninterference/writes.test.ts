@@ -1,0 +1,279 @@
+/**
+ * Writes to tables with masked columns: what decides about a row, fills it, or is printed with it
+ * tells nothing that is masked, and ordinary writes go on working. Two servers that differ in masked
+ * values only must answer alike.
+ */
+import pg from 'pg'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { startPostgres, type TestPostgres } from '../support/postgres.ts'
+import { startProxy, type Proxy } from '../support/proxy.ts'
+import { corpusText } from './cases.ts'
+import { otherSchema } from './worlds.ts'
+
+interface Sides {
+  readonly server: TestPostgres
+  readonly proxy: Proxy
+}
+const sides: Sides[] = []
+
+const data = JSON.parse(corpusText('data.json')) as {
+  regate: { columns: Record<string, unknown>; groups: Record<string, unknown> }
+}
+const redact = { class: 'pii', mask: { kind: 'redact' } }
+Object.assign(data.regate.columns, {
+  'public.pay.salary': { class: 'finance', mask: { kind: 'null' } },
+  'public.paid.salary': redact,
+  'public.ppl.ssn': redact,
+  'public.par.secret': redact,
+  'public.tenants.code': redact,
+  'public.typed.code': redact,
+  'public.listed.code': redact,
+  'public.base_only.secret': redact,
+})
+const writes = [
+  'scratch',
+  'pay',
+  'paid',
+  'news',
+  'sv',
+  'orders',
+  'gn',
+  'users',
+  'filled',
+  'stamped',
+]
+const more = ['tenants', 'rated', 'ruled', 'people', 'notes', 'tree', 'events', 'logged', 'audited']
+Object.assign(data.regate.groups, {
+  writers: {
+    read: ['*'],
+    write: [...writes, ...more].map((name) => `public.${name}`).concat('t1.*'),
+    ...{ ddl: 'deny', unmask: [], infer: false },
+  },
+  devs: { read: ['*'], write: ['*'], ddl: 'allow', unmask: [], infer: false },
+  tenant: {
+    read: { 't1.*': 'allow', '*': 'deny' },
+    write: { 't1.*': 'allow', '*': 'deny' },
+    ...{ ddl: 'deny', unmask: [], infer: false },
+  },
+})
+
+const extra = `
+CREATE TABLE pay (id int PRIMARY KEY, salary int, bonus int DEFAULT 0, note text,
+  CHECK (bonus < salary - 77000000));
+INSERT INTO pay SELECT id, salary, 0 FROM users;
+CREATE TABLE paid AS SELECT id, salary, id AS bonus FROM users;
+CREATE UNIQUE INDEX ON paid (bonus, (salary % 2));
+ALTER TABLE users ADD CONSTRAINT ue UNIQUE (email);
+CREATE TABLE news (id int, email text REFERENCES users (email));
+CREATE VIEW sv AS SELECT id, a FROM scratch;
+CREATE VIEW gn AS SELECT id, name, email, ssn FROM users;
+CREATE TABLE filled (id int, a text DEFAULT ssn_of(1), b text DEFAULT 'x');
+CREATE TABLE stamped (id int PRIMARY KEY, ssn text, touched int DEFAULT 0);
+CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS
+  'BEGIN NEW.touched := OLD.touched + 1; RETURN NEW; END';
+CREATE TRIGGER touch BEFORE UPDATE ON stamped FOR EACH ROW EXECUTE FUNCTION touch();
+CREATE FUNCTION noted() RETURNS trigger LANGUAGE plpgsql AS
+  'BEGIN NEW.note := (SELECT email FROM public.users WHERE id = NEW.user_id); RETURN NEW; END';
+CREATE TABLE notes (id int, user_id int, note text);
+CREATE TRIGGER noted BEFORE INSERT ON notes FOR EACH ROW EXECUTE FUNCTION noted();
+CREATE FUNCTION shouts() RETURNS trigger LANGUAGE plpgsql AS
+  'BEGIN RAISE NOTICE ''%'', (SELECT ssn FROM public.users WHERE id = 1); RETURN NEW; END';
+CREATE TABLE logged (id int, a text);
+CREATE TRIGGER shouts AFTER INSERT ON logged FOR EACH ROW EXECUTE FUNCTION shouts();
+CREATE VIEW people AS SELECT id, a FROM logged;
+CREATE TABLE tenants (id int, code text, UNIQUE (id, code));
+INSERT INTO tenants SELECT 1, ssn FROM users;
+CREATE TABLE rated (id int PRIMARY KEY, name text NOT NULL UNIQUE, n int CHECK (n > 0));
+CREATE TABLE ruled (id int, a text);
+CREATE TABLE audited (id int PRIMARY KEY, ssn text, note text);
+CREATE TABLE tree (id int PRIMARY KEY, parent int REFERENCES tree ON DELETE CASCADE);
+INSERT INTO tree VALUES (1, NULL), (2, 1), (3, 2);
+CREATE TABLE ppl (ssn text PRIMARY KEY, x int); INSERT INTO ppl SELECT ssn, id FROM users;
+CREATE TABLE par (id int, secret text); CREATE TABLE kid () INHERITS (par);
+INSERT INTO kid SELECT id, ssn FROM users;
+CREATE TABLE base_only (id int, secret text);
+CREATE DOMAIN pd AS text; CREATE TABLE typed (id int, code pd);
+INSERT INTO typed SELECT id, ssn FROM users;
+CREATE TABLE listed (code text, id int) PARTITION BY LIST (code);
+CREATE TABLE listed_rest PARTITION OF listed DEFAULT; INSERT INTO listed SELECT ssn, id FROM users;
+CREATE MATERIALIZED VIEW mm AS SELECT id, code FROM contact;
+CREATE SCHEMA t1; CREATE SCHEMA t2; CREATE TABLE t1.p (id int PRIMARY KEY);
+CREATE TABLE t2.c (id int REFERENCES t1.p ON DELETE CASCADE);
+INSERT INTO t1.p VALUES (1), (2); INSERT INTO t2.c VALUES (1), (2);
+`
+
+beforeAll(async () => {
+  const schema = corpusText('schema.sql')
+  for (const script of [schema, otherSchema(schema)]) {
+    const server = await startPostgres({ settings: { shared_buffers: '32MB' } })
+    const admin = new pg.Client({ connectionString: server.url() })
+    await admin.connect()
+    await admin.query('CREATE DATABASE corpus')
+    await admin.end()
+    const owner = new pg.Client({ connectionString: server.url('corpus') })
+    await owner.connect()
+    await owner.query(script)
+    await owner.query(extra)
+    await owner.end()
+    const users = Object.fromEntries(
+      ['writers', 'devs', 'tenant', 'admins'].map((name) => [name, { groups: [name] }]),
+    )
+    sides.push({ server, proxy: await startProxy(server, { data, users }) })
+  }
+}, 120_000)
+
+afterAll(async () => {
+  for (const { server, proxy } of sides) {
+    await proxy.stop()
+    await server.stop()
+  }
+})
+
+interface Answer {
+  readonly sqlstate: string | null
+  readonly text: string
+}
+
+/** What a client sees of the steps, `@name ` before one being another user. */
+async function answers(side: Sides, user: string, steps: readonly string[]): Promise<Answer[]> {
+  const clients = new Map<string, pg.Client>()
+  const found: Answer[] = []
+  let notices: string[] = []
+  for (const step of steps) {
+    const [, name = user, text = ''] = /^(?:@(\w+) )?([^]*)$/.exec(step) ?? []
+    let client = clients.get(name)
+    if (client === undefined) {
+      client = new pg.Client({ connectionString: side.proxy.url('corpus', name) })
+      client.on('notice', (notice) => notices.push(notice.message ?? ''))
+      await client.connect()
+      clients.set(name, client)
+    }
+    notices = []
+    try {
+      const { command, rowCount, rows } = await client.query(text)
+      found.push({ sqlstate: null, text: JSON.stringify([command, rowCount, rows, notices]) })
+    } catch (error) {
+      const { code, message, detail, constraint } = error as pg.DatabaseError
+      const shown = JSON.stringify([message, detail, constraint, notices])
+      found.push({ sqlstate: code ?? '', text: shown.replace(/decision [\w-]+/g, '') })
+    }
+  }
+  for (const client of clients.values()) await client.end()
+  return found
+}
+
+const secrets = /S3CR3T|s3cr3t|T4DS4U|w9kq7z|77000\d{3}/
+
+async function both(user: string, steps: readonly string[]): Promise<Answer[]> {
+  const [first, other] = await Promise.all(sides.map((side) => answers(side, user, steps)))
+  expect(other).toEqual(first)
+  expect(JSON.stringify(first)).not.toMatch(secrets)
+  return first ?? []
+}
+
+const refused = '42501'
+
+describe('a masked value does not show in what a write prints', () => {
+  it.each([
+    ['writers', 'UPDATE pay SET id = NULL WHERE id = 1'],
+    ['devs', 'UPDATE users SET name = NULL WHERE id = 1'],
+    ['writers', 'INSERT INTO users (id, name) VALUES (900, NULL)'],
+    [
+      'writers',
+      "INSERT INTO pay (id, note) VALUES (1, 'x') ON CONFLICT (id) DO UPDATE SET id = NULL",
+    ],
+    ['writers', 'UPDATE gn SET name = NULL WHERE id = 1'],
+    ['devs', 'DELETE FROM users WHERE id = 1'],
+    ['devs', "INSERT INTO people VALUES (1, 'x')"],
+    ['devs', "INSERT INTO logged VALUES (1, 'x')"],
+  ])('%s: %s', async (user, text) => {
+    const [answer] = await both(user, [text])
+    expect(answer?.text).not.toContain('Failing row')
+  })
+})
+
+describe('what decides about a row is no oracle', () => {
+  it.each([
+    ['writers', 'UPDATE pay SET bonus = 500 WHERE id = 10'],
+    ['writers', 'UPDATE paid SET bonus = 7 WHERE id IN (1, 2)'],
+    ['writers', 'UPDATE tenants SET id = 2'],
+    ['devs', "INSERT INTO news VALUES (1, 's3cr3t-S3CR3T1@example.com')"],
+    ['writers', "UPDATE gn SET ssn = '****' WHERE id = 3"],
+    ['writers', "UPDATE gn SET email = 'guess' WHERE id = 50"],
+  ])('%s: %s is refused', async (user, text) => {
+    const [answer] = await both(user, [text])
+    expect(answer?.sqlstate).toBe(refused)
+  })
+})
+
+describe('what fills a row is followed', () => {
+  it.each([
+    ['writers', 'INSERT INTO filled (id) VALUES (1) RETURNING a'],
+    ['devs', 'INSERT INTO filled (id, a) VALUES (1, DEFAULT) RETURNING a'],
+    [
+      'devs',
+      "INSERT INTO filled (id, a) VALUES (1, 'x') ON CONFLICT DO NOTHING; UPDATE filled SET a = DEFAULT",
+    ],
+    ['writers', 'INSERT INTO notes (id, user_id) VALUES (1, 1) RETURNING note'],
+    ['writers', 'INSERT INTO notes (id, user_id) VALUES (1, 1)'],
+  ])('%s: %s is refused', async (user, text) => {
+    const [answer] = await both(user, [text])
+    expect(answer?.sqlstate).toBe(refused)
+  })
+})
+
+describe('what a foreign key takes along', () => {
+  it('is named: TRUNCATE CASCADE needs the right to empty it', async () => {
+    const [answer] = await both('tenant', ['TRUNCATE t1.p CASCADE'])
+    expect(answer?.sqlstate).toBe(refused)
+    expect(answer?.text).toContain('t2.c')
+  })
+
+  it('is the business of who made it where a row is deleted', async () => {
+    const [answer] = await both('tenant', ['DELETE FROM t1.p WHERE id = 1'])
+    expect(answer?.sqlstate).toBeNull()
+  })
+})
+
+describe('ordinary writes go on', () => {
+  it.each([
+    [
+      "INSERT INTO pay (id, note) VALUES (901, 'x') RETURNING id, note",
+      'DELETE FROM pay WHERE id = 901',
+    ],
+    ["UPDATE pay SET note = 'y' WHERE id = 3 RETURNING note"],
+    [
+      "UPDATE users SET name = 'somebody' WHERE id = 4 RETURNING id, name",
+      "UPDATE users SET name = 'user 4' WHERE id = 4",
+    ],
+    [
+      "UPDATE gn SET name = 'somebody' WHERE id = 4 RETURNING id, name",
+      "UPDATE users SET name = 'user 4' WHERE id = 4",
+    ],
+    ["INSERT INTO filled (id, a) VALUES (1, 'x') RETURNING a, b"],
+    [
+      'INSERT INTO stamped (id) VALUES (1) RETURNING touched',
+      'UPDATE stamped SET id = 1 WHERE id = 1 RETURNING touched',
+      'DELETE FROM stamped WHERE id = 1',
+    ],
+    [
+      "INSERT INTO rated VALUES (1, 'a', 1) ON CONFLICT (id) DO UPDATE SET n = rated.n + 1 RETURNING n",
+      'DELETE FROM rated WHERE id = 1',
+    ],
+    [
+      "INSERT INTO orders VALUES (900, 1, 5, 'new', 'x') RETURNING id",
+      'UPDATE orders SET user_id = 2 WHERE id = 900',
+      'DELETE FROM orders WHERE id = 900',
+    ],
+    [
+      "INSERT INTO sv VALUES (1, 'x') RETURNING a",
+      "UPDATE sv SET a = 'y' WHERE id = 1",
+      'DELETE FROM sv WHERE id = 1',
+    ],
+    ['DELETE FROM tree WHERE id = 1'],
+    ["UPDATE events SET kind = 'k' WHERE id = 1"],
+  ])('%s', async (...steps) => {
+    for (const answer of await both('writers', steps))
+      expect(answer).toMatchObject({ sqlstate: null })
+  })
+})
