@@ -8,15 +8,18 @@ import type { Context } from './analysis-context.ts'
 import { applyCast, resolveType } from './expression-operators.ts'
 import { Scope } from './scope.ts'
 import type { RelationRow } from './snapshot.ts'
-import { columnDefinition, partitionBound, tableConstraint } from './utility-create.ts'
+import { columnDefinition, partitionBound, partitioned, tableConstraint } from './utility-create.ts'
+import { keepCopiesOfFunction, keepCopiesOfView } from './utility-copies.ts'
 import { otherObject } from './utility-objects.ts'
 import {
   actOn,
+  functionObjects,
   nameAsRelation,
   namesOfObject,
   ownItem,
   touchColumn,
   touchColumns,
+  useColumns,
 } from './utility-targets.ts'
 
 export function alterTable(node: Node, context: Context): null {
@@ -59,6 +62,7 @@ function alterCommand(
 ): void {
   const { subtype = '', name, def } = command
   if (columnCommands.has(subtype)) touchColumn(relations, name, context)
+  if (subtype === 'AT_ValidateConstraint') validates(relations, context)
   if (subtype === 'AT_DropExpression') keepGenerated(name, relations, scope, context)
   if (subtype === 'AT_ChangeOwner' || subtype.endsWith('RowSecurity')) {
     context.recorder.effects.add('dcl')
@@ -70,13 +74,37 @@ function alterCommand(
   } else if ('Constraint' in def) {
     tableConstraint(def.Constraint, relations, scope, context)
   } else if ('PartitionCmd' in def) {
-    touchColumns(actOn(def.PartitionCmd.name, 'alter', context), context)
+    const partitions = actOn(def.PartitionCmd.name, 'alter', context)
+    touchColumns(partitions, context)
+    if (subtype === 'AT_AttachPartition') partitioned(relations, context)
+    else for (const partition of partitions) leaves(partition, context)
     partitionBound(def.PartitionCmd.bound, context)
   } else if ('RangeVar' in def) {
     actOn(def.RangeVar, 'inherit', context)
+    if (subtype === 'AT_DropInherit') for (const relation of relations) leaves(relation, context)
   } else if (subtype === 'AT_ColumnDefault' || subtype === 'AT_SetExpression') {
     const value = context.passes.expression(def, scope, context)
     context.recorder.use(value, 'argument')
+  }
+}
+
+/** Which of the constraints that are not valid yet is held against the rows is not told apart. */
+function validates(relations: readonly RelationRow[], context: Context): void {
+  for (const relation of relations) {
+    for (const { validated, columns, references } of relation.constraints ?? []) {
+      if (validated) continue
+      useColumns(relation, columns, 'condition', context)
+      const target = context.catalog.relationByOid(references?.relation ?? 0)
+      if (target !== null) useColumns(target, references?.columns ?? [], 'join', context)
+    }
+  }
+}
+
+/** A child leaves its parents: what is classified in one of them only is classified in it no more. */
+function leaves(child: RelationRow, context: Context): void {
+  touchColumns([child], context)
+  for (const parent of context.catalog.parents(child.oid)) {
+    context.recorder.relation(parent, 'alter', 'partition')
   }
 }
 
@@ -141,10 +169,14 @@ export function rename(node: Node, context: Context): null {
     const fine = missing === true || renameType === 'OBJECT_INDEX'
     const relations = actOn(relation, 'rename', context, fine)
     if (relationObjects.has(renameType)) touchColumns(relations, context)
+    if (renameType === 'OBJECT_VIEW') keepCopiesOfView(relation.relname ?? '', context)
     if (renameType === 'OBJECT_COLUMN' || renameType === 'OBJECT_ATTRIBUTE') {
       touchColumn(relations, subname, context)
     }
     return null
+  }
+  if (functionObjects.has(renameType)) {
+    keepCopiesOfFunction(namesOfObject(node.RenameStmt.object).at(-1) ?? '', context)
   }
   if (renameType === 'OBJECT_SCHEMA') {
     touchSchema(subname ?? '', 'rename', context)
@@ -167,7 +199,11 @@ export function setSchema(node: Node, context: Context): null {
   const { relation, objectType, object, missing_ok: missing } = node.AlterObjectSchemaStmt
   if (relation !== undefined) {
     touchColumns(actOn(relation, 'rename', context, missing === true), context)
+    if (objectType === 'OBJECT_VIEW') keepCopiesOfView(relation.relname ?? '', context)
     return null
+  }
+  if (functionObjects.has(objectType ?? '')) {
+    keepCopiesOfFunction(namesOfObject(object).at(-1) ?? '', context)
   }
   if (relationObjects.has(objectType ?? '')) {
     touchColumns(actOn(nameAsRelation(namesOfObject(object)), 'rename', context), context)

@@ -9,6 +9,7 @@ import type {
   ColumnDef,
   Constraint,
   CreateStmt,
+  IndexElem,
   Node,
   PartitionBoundSpec,
   RangeVar,
@@ -25,7 +26,8 @@ import { Scope } from './scope.ts'
 import type { RelationKind, RelationRow } from './snapshot.ts'
 import { constantText } from './utility-session.ts'
 import { newRelation } from './scope-made.ts'
-import { actOn, ownItem, touchColumn } from './utility-targets.ts'
+import { keepCopiesOfFunction, keepCopiesOfView } from './utility-copies.ts'
+import { actOn, ownItem, touchColumn, useColumns } from './utility-targets.ts'
 
 // Tables
 
@@ -44,9 +46,9 @@ export function createTable(node: Node, context: Context): null {
   const relation = newRelation(statement.relation, kind, names, context)
   context.recorder.relation(relation, 'create', null)
   for (const parent of statement.inhRelations ?? []) {
-    if ('RangeVar' in parent) {
-      actOn(parent.RangeVar, statement.partbound === undefined ? 'inherit' : 'alter', context)
-    }
+    if (!('RangeVar' in parent)) continue
+    const action = statement.partbound === undefined ? 'inherit' : 'alter'
+    partitioned(actOn(parent.RangeVar, action, context), context)
   }
   partitionBound(statement.partbound, context)
   const scope = new Scope(null, [openItem(relation, context)])
@@ -72,6 +74,14 @@ function tableElement(element: Node, scope: Scope, context: Context): void {
   else if ('Constraint' in element) tableConstraint(element.Constraint, [], scope, context)
   else if ('TableLikeClause' in element) actOn(element.TableLikeClause.relation, 'select', context)
   else context.recorder.fail(`${tagOf(element)} is not known as a part of a table`)
+}
+
+/** A new bound is held against the rows of the default partition, and against those of the new one. */
+export function partitioned(parents: readonly RelationRow[], context: Context): void {
+  for (const parent of parents) {
+    const key = parent.constraints?.find((one) => one.kind === 'partition_key')
+    useColumns(parent, key?.columns ?? [], 'condition', context)
+  }
 }
 
 /** Bounds of a partition are constant expressions, which may call functions. */
@@ -105,6 +115,11 @@ function evaluate(node: Node | undefined, scope: Scope, context: Context): Value
   return value
 }
 
+/** What an index holds of a row: an expression, or a column by its name. */
+function indexedBy({ name, expr }: IndexElem): Node | undefined {
+  return name === undefined ? expr : { ColumnRef: { fields: [{ String: { sval: name } }] } }
+}
+
 /** A constraint: checks read rows, keys compare them, foreign keys read another relation. */
 export function tableConstraint(
   node: Constraint,
@@ -117,7 +132,7 @@ export function tableConstraint(
   for (const exclusion of node.exclusions ?? []) {
     const [element] = 'List' in exclusion ? (exclusion.List.items ?? []) : []
     if (element !== undefined && 'IndexElem' in element) {
-      evaluate(element.IndexElem.expr, scope, context)
+      evaluate(indexedBy(element.IndexElem), scope, context)
     }
   }
   for (const name of [...stringsOf(node.keys), ...stringsOf(node.fk_attrs)]) {
@@ -127,11 +142,12 @@ export function tableConstraint(
     }
   }
   if (node.pktable === undefined) return
+  const names = stringsOf(node.pk_attrs)
   for (const relation of actOn(node.pktable, 'references', context, true)) {
-    for (const name of stringsOf(node.pk_attrs)) {
-      const column = context.names.columnNamed(relation, name)
-      if (column !== null) context.recorder.column(column, null, 'join')
-    }
+    const key = relation.constraints?.find((one) => one.kind === 'primary_key')?.columns ?? []
+    const named = relation.columns.filter((row) => names.includes(row.name))
+    const numbers = names.length === 0 ? key : named.map((row) => row.number)
+    useColumns(relation, numbers, 'join', context)
   }
 }
 
@@ -206,6 +222,7 @@ export function createView(node: Node, context: Context): null {
   const { view, query, aliases } = node.ViewStmt
   if (view === undefined || query === undefined) return null
   const shape = context.passes.statement(query, null, context)
+  keepCopiesOfView(view.relname ?? '', context)
   flowInto(view, 'view', shape, stringsOf(aliases), context)
   return null
 }
@@ -237,10 +254,7 @@ export function createIndex(node: Node, context: Context): null {
   )
   for (const element of [...(indexParams ?? []), ...(indexIncludingParams ?? [])]) {
     if (!('IndexElem' in element)) continue
-    const { name, expr } = element.IndexElem
-    const source: Node | undefined =
-      name === undefined ? expr : { ColumnRef: { fields: [{ String: { sval: name } }] } }
-    const value = context.passes.expression(source, scope, context)
+    const value = context.passes.expression(indexedBy(element.IndexElem), scope, context)
     context.recorder.use(value, unique === true ? 'distinct' : 'order')
   }
   evaluate(whereClause, scope, context)
@@ -272,6 +286,7 @@ export function createFunction(node: Node, context: Context): null {
   if (!('CreateFunctionStmt' in node)) return null
   const { options, parameters, sql_body: parsed, funcname } = node.CreateFunctionStmt
   replacedTriggers(stringsOf(funcname), context)
+  keepCopiesOfFunction(stringsOf(funcname).at(-1) ?? '', context)
   let language = parsed === undefined ? 'unknown' : 'sql'
   let body: string | null = null
   const types: number[] = []

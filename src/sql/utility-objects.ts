@@ -2,21 +2,25 @@
  * Statements about objects by name: DROP, TRUNCATE, COMMENT, GRANT, LOCK, maintenance, and every
  * DDL statement that names no data (types, roles, extensions …).
  */
-import type { Node, RangeVar } from '@pgsql/types'
+import type { AlterDomainStmt, Node, RangeVar } from '@pgsql/types'
 import { stringsOf, tagOf, type Context } from './analysis-context.ts'
 import { pathKey } from './analysis-bodies.ts'
 import { consequences } from './analysis-consequences.ts'
+import { resolveType } from './expression-operators.ts'
 import { unknownValue } from './lineage.ts'
 import { queryItem } from './scope-from.ts'
 import { recordRelations, resolveRelations } from './scope-relations.ts'
 import { Scope } from './scope.ts'
 import type { RelationRow } from './snapshot.ts'
+import { keepCopiesOfFunction, keepCopiesOfView } from './utility-copies.ts'
 import {
   actOn,
+  functionObjects,
   nameAsRelation,
   namesOfObject,
   touchColumn,
   touchColumns,
+  useColumns,
 } from './utility-targets.ts'
 
 const relationObjects: ReadonlySet<string> = new Set([
@@ -44,6 +48,9 @@ export function drop(node: Node, context: Context): null {
     if (relationObjects.has(removeType)) {
       const fine = missing === true || removeType === 'OBJECT_INDEX'
       touchColumns(actOn(nameAsRelation(names), 'drop', context, fine), context)
+      if (removeType === 'OBJECT_VIEW') keepCopiesOfView(names.at(-1) ?? '', context)
+    } else if (functionObjects.has(removeType)) {
+      keepCopiesOfFunction(names.at(-1) ?? '', context)
     } else if (attachedObjects.has(removeType)) {
       actOn(nameAsRelation(names.slice(0, -1)), 'alter', context, missing === true)
       if (removeType === 'OBJECT_POLICY') context.recorder.effects.add('dcl')
@@ -196,9 +203,7 @@ export function otherObject(node: Node, context: Context): null {
     touchColumn(relations, names.at(-1), context)
   }
   if ('CreateDomainStmt' in node) domainChecks(node.CreateDomainStmt.constraints, context)
-  if ('AlterDomainStmt' in node && node.AlterDomainStmt.def !== undefined) {
-    domainChecks([node.AlterDomainStmt.def], context)
-  }
+  if ('AlterDomainStmt' in node) alterDomain(node.AlterDomainStmt, context)
   publication(node, context)
   return null
 }
@@ -206,6 +211,27 @@ export function otherObject(node: Node, context: Context): null {
 function bodyAs(node: Node): WithRelation {
   for (const tag in node) return (node as Record<string, WithRelation>)[tag] ?? {}
   return {}
+}
+
+/** A new check (C), one that is validated (V) and NOT NULL (O) are held against all columns of it. */
+const domainScans: ReadonlySet<string> = new Set(['C', 'V', 'O'])
+
+function alterDomain(node: AlterDomainStmt, context: Context): void {
+  if (node.def !== undefined) domainChecks([node.def], context)
+  if (!domainScans.has(node.subtype ?? '')) return
+  const { type } = resolveType({ names: node.typeName ?? [], typemod: -1 }, context)
+  if (type === 0) context.recorder.fail('the domain is not in the catalog')
+  const { catalog } = context
+  const isOf = (column: number): boolean => {
+    let row = catalog.type(column)
+    while (row !== null && row.kind === 'domain' && row.oid !== type) row = catalog.type(row.base)
+    return row?.oid === type
+  }
+  for (const relation of catalog.relations()) {
+    if (relation.kind === 'view') continue
+    const numbers = relation.columns.filter((row) => isOf(row.type)).map((row) => row.number)
+    useColumns(relation, numbers, 'condition', context)
+  }
 }
 
 /** Checks of a domain see only VALUE. */

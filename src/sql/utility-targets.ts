@@ -3,6 +3,7 @@
  * rows of this statement's own, so that a policy sees their names all the same.
  */
 import type { Node, RangeVar } from '@pgsql/types'
+import type { Use } from './access.ts'
 import { stringsOf, type Context } from './analysis-context.ts'
 import type { Field } from './lineage.ts'
 import { newRelation } from './scope-made.ts'
@@ -28,6 +29,13 @@ export function actOn(
   context.recorder.relation(made, action, null)
   return []
 }
+
+export const functionObjects: ReadonlySet<string> = new Set([
+  'OBJECT_FUNCTION',
+  'OBJECT_PROCEDURE',
+  'OBJECT_ROUTINE',
+  'OBJECT_AGGREGATE',
+])
 
 /** A dotted name as a list of strings (DROP, COMMENT) as a RangeVar. */
 export function nameAsRelation(names: readonly string[]): RangeVar {
@@ -64,6 +72,19 @@ export function touchColumn(
   for (const relation of relations) {
     const column = context.names.columnNamed(relation, name)
     if (column !== null) context.recorder.column(column, null, 'assign')
+  }
+}
+
+/** Columns by their attribute numbers. */
+export function useColumns(
+  relation: RelationRow,
+  numbers: readonly number[],
+  use: Use,
+  context: Context,
+): void {
+  for (const row of relation.columns) {
+    if (!numbers.includes(row.number)) continue
+    context.recorder.column(context.names.column(relation, row), null, use)
   }
 }
 

@@ -23,9 +23,11 @@ const redact = { class: 'pii', mask: { kind: 'redact' } }
 Object.assign(data.regate.columns, {
   'public.pay.salary': { class: 'finance', mask: { kind: 'null' } },
   'public.paid.salary': redact,
+  'public.late.salary': redact,
   'public.ppl.ssn': redact,
   'public.par.secret': redact,
   'public.tenants.code': redact,
+  'public.tailed.code': redact,
   'public.typed.code': redact,
   'public.listed.code': redact,
   'public.base_only.secret': redact,
@@ -97,6 +99,13 @@ INSERT INTO typed SELECT id, ssn FROM users;
 CREATE TABLE listed (code text, id int) PARTITION BY LIST (code);
 CREATE TABLE listed_rest PARTITION OF listed DEFAULT; INSERT INTO listed SELECT ssn, id FROM users;
 CREATE MATERIALIZED VIEW mm AS SELECT id, code FROM contact;
+CREATE FUNCTION shown(int) RETURNS text LANGUAGE sql STABLE AS 'SELECT ssn FROM public.users WHERE id = $1';
+CREATE MATERIALIZED VIEW shown_all AS SELECT id, shown(id) AS x FROM users;
+CREATE FUNCTION tail(text) RETURNS text LANGUAGE sql IMMUTABLE AS 'SELECT right($1, 4)';
+CREATE TABLE tailed (id int, code text, short text GENERATED ALWAYS AS (tail(code)) STORED);
+CREATE TABLE late AS SELECT id, salary, name FROM users;
+ALTER TABLE late ADD CONSTRAINT late CHECK (salary > 0) NOT VALID;
+CREATE TABLE lone (code text, id int);
 CREATE SCHEMA t1; CREATE SCHEMA t2; CREATE TABLE t1.p (id int PRIMARY KEY);
 CREATE TABLE t2.c (id int REFERENCES t1.p ON DELETE CASCADE);
 INSERT INTO t1.p VALUES (1), (2); INSERT INTO t2.c VALUES (1), (2);
@@ -196,7 +205,8 @@ describe('what decides about a row is no oracle', () => {
   it.each([
     ['writers', 'UPDATE pay SET bonus = 500 WHERE id = 10'],
     ['writers', 'UPDATE paid SET bonus = 7 WHERE id IN (1, 2)'],
-    ['writers', 'UPDATE tenants SET id = 2'],
+    ['writers', 'UPDATE tenants SET id = 2 WHERE id = 1'],
+    ['devs', "UPDATE late SET name = 'x' WHERE id = 1"],
     ['devs', "INSERT INTO news VALUES (1, 's3cr3t-S3CR3T1@example.com')"],
     ['writers', "UPDATE gn SET ssn = '****' WHERE id = 3"],
     ['writers', "UPDATE gn SET email = 'guess' WHERE id = 50"],
@@ -232,6 +242,47 @@ describe('what a foreign key takes along', () => {
   it('is the business of who made it where a row is deleted', async () => {
     const [answer] = await both('tenant', ['DELETE FROM t1.p WHERE id = 1'])
     expect(answer?.sqlstate).toBeNull()
+  })
+})
+
+describe('DDL that holds rows against something, or unties copies, is refused', () => {
+  it.each([
+    'CREATE OR REPLACE VIEW contact AS SELECT id, name AS label, name AS code FROM users',
+    "CREATE OR REPLACE FUNCTION shown(int) RETURNS text LANGUAGE sql STABLE AS 'SELECT NULL::text'",
+    'ALTER FUNCTION shown(int) RENAME TO hidden',
+    'DROP FUNCTION shown(int)',
+    "CREATE OR REPLACE FUNCTION tail(text) RETURNS text LANGUAGE sql IMMUTABLE AS 'SELECT NULL::text'",
+    'ALTER TABLE kid NO INHERIT par',
+    'ALTER TABLE pay ADD CONSTRAINT ex EXCLUDE USING btree (salary WITH =)',
+    'ALTER TABLE late VALIDATE CONSTRAINT late',
+    'CREATE TABLE nn (e text REFERENCES ppl)',
+    "ALTER DOMAIN pd ADD CONSTRAINT k CHECK (VALUE <> 'S3CR3T-9001')",
+    'ALTER DOMAIN pd SET NOT NULL',
+    "CREATE TABLE listed_one PARTITION OF listed FOR VALUES IN ('S3CR3T-9001')",
+    "ALTER TABLE listed ATTACH PARTITION lone FOR VALUES IN ('S3CR3T-9001')",
+  ])('%s', async (text) => {
+    const [answer] = await both('devs', [text])
+    expect(answer?.sqlstate).toBe(refused)
+    expect(answer?.text).toMatch(/is masked for you|is classified/)
+  })
+
+  it.each([
+    [
+      'CREATE VIEW fine AS SELECT id, name FROM users',
+      'CREATE OR REPLACE VIEW fine AS SELECT id, name FROM users',
+      'DROP VIEW fine',
+    ],
+    [
+      "CREATE FUNCTION fine(int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT $1'",
+      'DROP FUNCTION fine(int)',
+    ],
+    ['CREATE TABLE plain_refs (u int REFERENCES users)', 'DROP TABLE plain_refs'],
+    [
+      'ALTER TABLE rated ADD CONSTRAINT ex EXCLUDE USING btree (id WITH =)',
+      'ALTER TABLE rated DROP CONSTRAINT ex',
+    ],
+  ])('but not: %s', async (...steps) => {
+    for (const answer of await both('devs', steps)) expect(answer).toMatchObject({ sqlstate: null })
   })
 })
 
