@@ -54,6 +54,7 @@ export function bodyContext(
     depth: { value: 0 },
     lastScalarName: { value: null },
     surveys: false,
+    rows: null,
   }
 }
 
@@ -324,7 +325,7 @@ function recursive(body: Body, oid: number, context: Context): Body {
 const notAnalysed: CallShape = { value: opaqueValue, analysed: false }
 
 /** Where names in a function's body are looked up. */
-function functionPath(row: FunctionRow, context: Context): SearchPath {
+export function functionPath(row: FunctionRow, context: Context): SearchPath {
   return row.bodyIsParsed ? definitionPath(context) : runningPath(row, context)
 }
 

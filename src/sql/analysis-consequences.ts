@@ -5,7 +5,7 @@
  *
  * What decides whether the row may be written is analysis-constraints.ts.
  */
-import type { CreateTrigStmt, Node, RuleStmt } from '@pgsql/types'
+import type { Node, RuleStmt } from '@pgsql/types'
 import type { Through } from './access.ts'
 import {
   absorbBody,
@@ -19,29 +19,21 @@ import {
 import { constrain, referentialWrites } from './analysis-constraints.ts'
 import type { Body } from './analysis-names.ts'
 import type { Context } from './analysis-context.ts'
-import { everythingRead } from './analysis-plpgsql.ts'
+import {
+  replacesByTrigger,
+  storedFields,
+  triggersBody,
+  type Write,
+  type WriteAction,
+} from './analysis-triggers.ts'
 import { remember } from './expression-operators.ts'
 import { either, opaqueValue, plain, type BaseColumn, type Field, type Value } from './lineage.ts'
 import { fieldsOf } from './scope-relations.ts'
 import { Scope, type ScopeItem } from './scope.ts'
-import type { RelationRow, TriggerRow } from './snapshot.ts'
-
-export type WriteAction = 'insert' | 'update' | 'delete' | 'truncate'
-
-/** Rows of a relation are written: what the statement gives values to, by name. */
-export interface Write {
-  readonly relation: RelationRow
-  readonly action: WriteAction
-  readonly columns: readonly string[]
-  /** DEFAULT stands for some of the values: which, is not told apart. */
-  readonly defaulted?: boolean
-}
+import type { RelationRow } from './snapshot.ts'
 
 /** Columns that a default or a trigger fills, with what may be in them. */
 export type Filled = Map<BaseColumn, Value>
-
-/** Trigger functions of pg_catalog (below the first oid of users) touch the row alone. */
-const firstUserOid = 16_384
 
 /** Records what the write sets off; gives what it puts into columns by itself. */
 export function consequences(write: Write, through: Through, context: Context): Filled {
@@ -169,11 +161,7 @@ function expressionsBody(write: Write, context: Context): readonly Field[] {
 
 /** The row of an UPDATE: what it writes is the client's, the rest is what was there. */
 function storedItem(write: Write, context: Context): ScopeItem {
-  const { relation, columns } = write
-  const stored = fieldsOf(relation, context).map((field) =>
-    columns.includes(field.name) ? { ...field, value: plain(field.value.type) } : field,
-  )
-  return rowItem(relation.name, relation, stored)
+  return rowItem(write.relation.name, write.relation, storedFields(write, context))
 }
 
 /** The expression names one of the columns, or the whole row. */
@@ -202,59 +190,6 @@ function rowItem(name: string, relation: RelationRow, fields: readonly Field[]):
     relationVisible: true,
     columnsVisible: true,
   }
-}
-
-/** pg_trigger.tgtype, which the parser uses for the same things. */
-const insteadOf = 64
-const events: Readonly<Record<WriteAction, number>> = {
-  insert: 4,
-  delete: 8,
-  update: 16,
-  truncate: 32,
-}
-
-function triggerTree(trigger: TriggerRow, context: Context): CreateTrigStmt | null {
-  const [tree] = parseTrees(trigger.definition ?? '', context) ?? []
-  return tree !== undefined && 'CreateTrigStmt' in tree ? tree.CreateTrigStmt : null
-}
-
-/** It fires; where its definition is not known it does. An UPDATE may move a row: delete, insert. */
-function fires(tree: CreateTrigStmt | null, write: Write): boolean {
-  if (tree === null) return true
-  const { relation, action } = write
-  const moves =
-    action === 'update' && (relation.isPartition || relation.kind === 'partitioned_table')
-  const mask = moves ? events.insert | events.update | events.delete : events[action]
-  return ((tree.events ?? 0) & mask) !== 0
-}
-
-/** A trigger before the row is written decides what is: all that it reads may be in any column. */
-function triggersBody(write: Write, context: Context): readonly Field[] {
-  const { relation } = write
-  let read: Value | null = null
-  for (const trigger of relation.triggers) {
-    const tree = triggerTree(trigger, context)
-    if (!fires(tree, write)) continue
-    const called = context.catalog.functionByOid(trigger.function)
-    if (called === null) {
-      if (trigger.function >= firstUserOid) {
-        context.recorder.fail(`the function of trigger ${trigger.name} is not in the catalog`)
-      }
-      continue
-    }
-    context.recorder.effects.add('write')
-    const own = bodyContext(relation.oid, context.path, context)
-    context.passes.callFunction([called], [], own)
-    const made = { recorder: own.recorder, fields: [], open: false }
-    absorbBody(made, null, [], context)
-    const fills = tree === null || (tree.row === true && (tree.timing ?? 0) !== 0)
-    if (!fills) continue
-    const value = everythingRead(own.recorder)
-    read = read === null ? value : either(read, value)
-  }
-  if (read === null || read.sources.length === 0) return []
-  const value = read
-  return relation.columns.map(({ name }) => ({ name, value }))
 }
 
 const eventActions: Readonly<Record<string, WriteAction>> = {
@@ -291,11 +226,7 @@ export function isReplaced(relation: RelationRow, action: WriteAction, context: 
     (rule) => rule.instead === true && rule.whereClause === undefined,
   )
   if (byRule) return true
-  return relation.triggers.some((trigger) => {
-    const tree = triggerTree(trigger, context)
-    if (tree === null) return true
-    return tree.timing === insteadOf && ((tree.events ?? 0) & events[action]) !== 0
-  })
+  return replacesByTrigger(relation, action, context)
 }
 
 /** The actions of a rule, with OLD and NEW in sight: NEW is OLD where nothing is written. */

@@ -7,8 +7,8 @@
  * Columns are recorded with the use `condition`, those on the other side of a foreign key and those
  * that refer to a row with `join`. This file knows nothing of syntax trees.
  */
-import type { Write } from './analysis-consequences.ts'
 import type { Context } from './analysis-context.ts'
+import type { Write } from './analysis-triggers.ts'
 import type { ColumnRow, ConstraintRow, RelationRow } from './snapshot.ts'
 
 /** Records what tells whether the write succeeds. */

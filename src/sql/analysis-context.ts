@@ -61,6 +61,14 @@ export interface CallShape {
   readonly analysed: boolean
 }
 
+/** OLD and NEW of a trigger, as far as a function names fields of them. */
+export interface TriggerRows {
+  /** `new.salary`; null for what is no field of a row. */
+  field(names: readonly string[]): Value | null
+  /** The statement without comparisons of a field that is the same in both rows. */
+  prepare(node: Node): Node
+}
+
 export interface Context {
   readonly catalog: Catalog
   readonly names: CatalogNames
@@ -86,6 +94,8 @@ export interface Context {
   readonly lastScalarName: { value: string | null }
   /** Only what a block reads is of interest yet, which its variables do not change. */
   readonly surveys: boolean
+  /** The rows that the trigger function which is being analysed is given. */
+  readonly rows: TriggerRows | null
   /** The text of the whole statement: a DO block is compiled from it. */
   readonly text: string
 }

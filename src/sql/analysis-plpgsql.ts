@@ -113,6 +113,8 @@ function analyseStatements(
   for (const type of body.types) declaredType(type, context)
   const known = new Set([...body.variables, ...implicitVariables])
   const variables = (names: readonly string[]): Value | null => {
+    const given = context.rows?.field(names) ?? null
+    if (given !== null) return given
     // `name`, `record.field`, `label.name`, `label.record.field`.
     if (!known.has(names[0] ?? '') && !(names.length > 1 && known.has(names[1] ?? ''))) return null
     const fields = names.length > 1 ? rowFields(local, context) : null
@@ -129,7 +131,7 @@ function analyseStatements(
     }
     for (const one of parsed) {
       const node = one.ast as Parameters<Context['passes']['statement']>[0]
-      context.passes.statement(node, scope, context)
+      context.passes.statement(context.rows?.prepare(node) ?? node, scope, context)
     }
   }
 }

@@ -5,8 +5,9 @@
  */
 import type { Through } from './access.ts'
 import { parseTrees } from './analysis-bodies.ts'
-import { consequences, isReplaced, type Filled, type Write } from './analysis-consequences.ts'
+import { consequences, isReplaced, type Filled } from './analysis-consequences.ts'
 import type { Context } from './analysis-context.ts'
+import type { Write } from './analysis-triggers.ts'
 import { fieldsOf, isFollowedView } from './scope-relations.ts'
 import type { RelationRow } from './snapshot.ts'
 

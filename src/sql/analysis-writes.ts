@@ -19,8 +19,8 @@ import type {
   UpdateStmt,
 } from '@pgsql/types'
 import type { Context, QueryShape } from './analysis-context.ts'
-import type { Write, WriteAction } from './analysis-consequences.ts'
 import { targetList } from './analysis-select.ts'
+import type { Write, WriteAction } from './analysis-triggers.ts'
 import { writeRows } from './analysis-write-targets.ts'
 import { either, opaqueValue, unknownValue, type Field, type Value } from './lineage.ts'
 import { withClause } from './scope-cte.ts'

@@ -102,6 +102,7 @@ export function analyse(
     depth: { value: 0 },
     lastScalarName: { value: null },
     surveys: false,
+    rows: null,
     text: parsed.text,
   }
   return analyseNode(parsed.ast as Node, parsed.kind, context)

@@ -23,6 +23,12 @@ const redact = { class: 'pii', mask: { kind: 'redact' } }
 Object.assign(data.regate.columns, {
   'public.pay.salary': { class: 'finance', mask: { kind: 'null' } },
   'public.paid.salary': redact,
+  'public.checked.salary': redact,
+  'public.moody.salary': redact,
+  'public.steady.ssn': redact,
+  'public.kept.ssn': redact,
+  'public.ruling.ssn': redact,
+  'public.stamped.ssn': redact,
   'public.late.salary': redact,
   'public.ppl.ssn': redact,
   'public.par.secret': redact,
@@ -33,6 +39,11 @@ Object.assign(data.regate.columns, {
   'public.base_only.secret': redact,
 })
 const writes = [
+  'checked',
+  'moody',
+  'steady',
+  'kept',
+  'ruling',
   'scratch',
   'pay',
   'paid',
@@ -74,6 +85,26 @@ CREATE TABLE stamped (id int PRIMARY KEY, ssn text, touched int DEFAULT 0);
 CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS
   'BEGIN NEW.touched := OLD.touched + 1; RETURN NEW; END';
 CREATE TRIGGER touch BEFORE UPDATE ON stamped FOR EACH ROW EXECUTE FUNCTION touch();
+CREATE TABLE checked (id int PRIMARY KEY, salary int NOT NULL, bonus int, name text);
+INSERT INTO checked SELECT id, salary, 0, name FROM users;
+CREATE FUNCTION checks() RETURNS trigger LANGUAGE plpgsql AS
+  'BEGIN IF NEW.bonus > NEW.salary - 77000000 THEN RAISE EXCEPTION ''too much''; END IF; RETURN NEW; END';
+CREATE TRIGGER checks BEFORE UPDATE OF bonus ON checked FOR EACH ROW EXECUTE FUNCTION checks();
+CREATE TABLE moody AS SELECT id, salary, name FROM users;
+CREATE TRIGGER moody BEFORE UPDATE ON moody FOR EACH ROW WHEN (OLD.salary > 77000100) EXECUTE FUNCTION checks();
+CREATE FUNCTION steady() RETURNS trigger LANGUAGE plpgsql AS
+  'BEGIN IF NEW.ssn IS DISTINCT FROM OLD.ssn OR NEW.* IS DISTINCT FROM OLD.* OR NEW.name <> OLD.name THEN
+   INSERT INTO public.history VALUES (NEW.id, to_jsonb(NEW) ->> ''name''); END IF; RETURN NEW; END';
+CREATE TABLE history (id int, note text);
+CREATE TABLE steady (id int PRIMARY KEY, ssn text, name text NOT NULL);
+INSERT INTO steady SELECT id, ssn, name FROM users;
+CREATE TRIGGER steady BEFORE UPDATE ON steady FOR EACH ROW WHEN (OLD.* IS DISTINCT FROM NEW.*) EXECUTE FUNCTION steady();
+CREATE FUNCTION keeps() RETURNS trigger LANGUAGE plpgsql AS
+  'BEGIN INSERT INTO public.history VALUES (OLD.id, OLD.ssn); RETURN OLD; END';
+CREATE TABLE kept AS SELECT id, ssn FROM users;
+CREATE TRIGGER keeps AFTER DELETE ON kept FOR EACH ROW EXECUTE FUNCTION keeps();
+CREATE TABLE ruling AS SELECT id, ssn, name FROM users;
+CREATE RULE ruling AS ON UPDATE TO ruling DO ALSO INSERT INTO history VALUES (OLD.id, OLD.ssn);
 CREATE FUNCTION noted() RETURNS trigger LANGUAGE plpgsql AS
   'BEGIN NEW.note := (SELECT email FROM public.users WHERE id = NEW.user_id); RETURN NEW; END';
 CREATE TABLE notes (id int, user_id int, note text);
@@ -216,6 +247,19 @@ describe('what decides about a row is no oracle', () => {
   })
 })
 
+describe('OLD and NEW of triggers and rules are what was there', () => {
+  it.each([
+    'UPDATE checked SET bonus = 500 WHERE id = 10',
+    "UPDATE moody SET name = 'x' WHERE id = 10",
+    'DELETE FROM kept WHERE id = 1',
+    "UPDATE ruling SET name = 'x' WHERE id = 1",
+  ])('%s is refused', async (text) => {
+    const [answer] = await both('writers', [text])
+    expect(answer?.sqlstate).toBe(refused)
+    expect(answer?.text).toMatch(/is masked for you/)
+  })
+})
+
 describe('what fills a row is followed', () => {
   it.each([
     ['writers', 'INSERT INTO filled (id) VALUES (1) RETURNING a'],
@@ -322,6 +366,8 @@ describe('ordinary writes go on', () => {
       'DELETE FROM sv WHERE id = 1',
     ],
     ['DELETE FROM tree WHERE id = 1'],
+    ["UPDATE checked SET name = 'x' WHERE id = 3"],
+    ["UPDATE steady SET name = 'x' WHERE id = 3", 'DELETE FROM steady WHERE id = 3'],
     ["UPDATE events SET kind = 'k' WHERE id = 1"],
   ])('%s', async (...steps) => {
     for (const answer of await both('writers', steps))
