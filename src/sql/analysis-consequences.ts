@@ -28,7 +28,7 @@ import {
 } from './analysis-triggers.ts'
 import { remember } from './expression-operators.ts'
 import { either, opaqueValue, plain, type BaseColumn, type Field, type Value } from './lineage.ts'
-import { fieldsOf } from './scope-relations.ts'
+
 import { Scope, type ScopeItem } from './scope.ts'
 import type { RelationRow } from './snapshot.ts'
 
