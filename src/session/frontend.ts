@@ -28,6 +28,7 @@ import { Expected } from './expected.ts'
 import { readsAlike } from './facts.ts'
 import { textOfCall } from './function-call.ts'
 import {
+  checkedParameter,
   contradicted,
   movedSinceBind,
   namesExceeded,
@@ -270,30 +271,26 @@ export class Frontend {
       return state.drain()
     }
     const entry = new Expected('parse', state.segment)
-    const bytes = preparedBytes + textEnd - textStart + parameterTypes.length * 8
+    const text = view.buffer.subarray(textStart, textEnd)
+    const bytes = preparedBytes + text.length + parameterTypes.length * 8
     const isNew = name !== '' && state.statements.value(name) === null
-    const refusal = isNew ? statementExceeds(state, bytes) : null
-    if (refusal !== null) {
-      this.#refuse(entry, refusal, null, substituteParse(refusal, name))
-      state.segmentOpen = true
-      return 'done'
-    }
-    const judged = this.#judge(view.buffer.subarray(textStart, textEnd), 'extended', name)
+    const exceeded = isNew ? statementExceeds(state, bytes) : null
+    if (exceeded !== null) return this.#refuseAs(name, entry, exceeded, null)
+    const checked = checkedParameter(state, parameterTypes)
+    const judged = checked ? this.#refused(checked, text) : this.#judge(text, 'extended', name)
     if (judged.kind === 'wait') return judged.wait
     const slot = state.statements.slot(name)
     entry.clears = name === ''
     if (judged.kind === 'refused' && judged.undecided !== true) {
       entry.change = new SlotChange(slot, state.segment, null)
-      this.#refuse(entry, judged.refusal, judged.members, substituteParse(judged.refusal, name))
-      state.segmentOpen = true
-      return 'done'
+      return this.#refuseAs(name, entry, judged.refusal, judged.members)
     }
     const admitted = judged.kind === 'refused' ? null : (judged.verdict.statements[0] ?? null)
     const prepared: Prepared = {
       name,
       bytes,
       bySql: false,
-      text: Buffer.from(view.buffer.subarray(textStart, textEnd)),
+      text: Buffer.from(text),
       statement: admitted?.statement ?? null,
       admitted: null,
       readsMasked: false,
@@ -336,15 +333,13 @@ export class Frontend {
     const entry = new Expected('bind', state.segment)
     state.segmentOpen = true
     const prepared = state.statements.value(statement)
-    const parameters =
-      prepared !== null && this.#keepsParameters(prepared) ? bind.parameters.map(copied) : null
-    const bytes = prepared === null ? 0 : portalBytes(prepared, parameters)
-    const exceeded = portalExceeds(state, portal, bytes)
-    if (prepared === null || exceeded !== null) {
-      const refusal = exceeded ?? unknownStatement(state, statement)
-      this.#refuse(entry, refusal, null, substituteParse(refusal, `${reservedPrefix}refused`))
-      return 'done'
-    }
+    if (prepared === null)
+      return this.#refuseExecute(entry, unknownStatement(state, statement), null)
+    const parameters = this.#keepsParameters(prepared) ? bind.parameters.map(copied) : null
+    const bytes = portalBytes(prepared, parameters)
+    const refusal =
+      portalExceeds(state, portal, bytes) ?? checkedParameter(state, prepared.parameterTypes)
+    if (refusal !== null) return this.#refuseExecute(entry, refusal, null)
     const slot = state.portals.slot(portal)
     entry.clears = portal === ''
     const made: Portal = {
@@ -593,7 +588,12 @@ export class Frontend {
   }
 
   #refuseExecute(entry: Expected, refusal: Refusal, members: string | null): Handled {
-    this.#refuse(entry, refusal, members, substituteParse(refusal, `${reservedPrefix}refused`))
+    return this.#refuseAs(`${reservedPrefix}refused`, entry, refusal, members)
+  }
+
+  /** In the place of a message of the extended protocol, by a Parse of that name. */
+  #refuseAs(name: string, entry: Expected, refusal: Refusal, members: string | null): 'done' {
+    this.#refuse(entry, refusal, members, substituteParse(refusal, name))
     this.#state.segmentOpen = true
     return 'done'
   }

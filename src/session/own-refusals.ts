@@ -1,5 +1,6 @@
 /** Refusals that the session gives by itself, without a judgement: names, limits, contradictions. */
 import type { Admitted, Refusal } from '../gate/gate.ts'
+import { checkedElsewhere, dottedRelation } from '../sql/sql.ts'
 import type { Portal } from './registry.ts'
 import { judgementBytes } from './room.ts'
 import type { State } from './state.ts'
@@ -22,6 +23,26 @@ function tooManyStatements(state: State): Refusal {
     detail: `limits.preparedCountMax is ${state.options.limits.preparedCountMax}.`,
     hint: 'DEALLOCATE those that are not needed any more.',
   })
+}
+
+/** Types below are the server's own, and none of them runs a check that reads anything. */
+const firstUserOid = 16_384
+
+/**
+ * A parameter is converted to the type that Parse declares, by Bind and by EXECUTE, and what a check
+ * of that type reads is in no text that could be judged.
+ */
+export function checkedParameter(state: State, types: readonly number[]): Refusal | null {
+  for (const [index, type] of types.entries()) {
+    const domain = type < firstUserOid ? null : checkedElsewhere(state.catalog, type)
+    if (domain === null) continue
+    const name = dottedRelation(domain.schema, domain.name)
+    const message = `parameter $${index + 1} is declared to be of a type whose checks call functions: ${name}`
+    return state.fault('feature_not_supported', message, {
+      hint: `Leave its type open, and write $${index + 1}::${name} in the statement.`,
+    })
+  }
+  return null
 }
 
 /** No more can be kept by name. Null where it can. */

@@ -11,7 +11,8 @@ import {
   pathKey,
 } from './analysis-bodies.ts'
 import type { Context } from './analysis-context.ts'
-import type { Body } from './analysis-names.ts'
+import { namesOf, type Body } from './analysis-names.ts'
+import type { Catalog } from './catalog.ts'
 import { remember } from './expression-operators.ts'
 import { plain } from './lineage.ts'
 import { Scope } from './scope.ts'
@@ -23,6 +24,23 @@ export function domainChecks(type: number, context: Context): void {
     absorbBody(domainBody(row, context), 'generated', [], context)
   }
 }
+
+/**
+ * The domain whose checks name more than the value and what the server has itself, where the server
+ * runs them because a client declares this type for a parameter; null where there is none.
+ */
+export function checkedElsewhere(catalog: Catalog, type: number): TypeRow | null {
+  const named = (text: string): boolean => qualifiedName.test(text.replaceAll(literal, ''))
+  return (
+    namesOf(catalog)
+      .checkedDomains(type)
+      .find(({ checks }) => checks.some(named)) ?? null
+  )
+}
+
+/** In a definition of the catalog loader everything that is not of pg_catalog has its schema. */
+const qualifiedName = /["\w$]\.["\p{L}_]/u
+const literal = /'(?:[^']|'')*'/g
 
 function domainBody(row: TypeRow, context: Context): Body {
   const key = `domain ${row.oid} ${pathKey(context.runtimePath)}`
