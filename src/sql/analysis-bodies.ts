@@ -14,9 +14,9 @@ import { Recorder } from './analysis-recorder.ts'
 import { isExhausted, type CallShape, type Context, type QueryShape } from './analysis-context.ts'
 import type { CatalogFunction } from './catalog.ts'
 import { dynamicBody, everythingRead } from './analysis-plpgsql.ts'
-import { outputNames } from './expression-calls.ts'
 import { rowFields } from './expression-columns.ts'
-import { convertedValue, remember } from './expression-operators.ts'
+import { remember } from './expression-operators.ts'
+import { declaredFields, resultValue } from './function-results.ts'
 import {
   columnValue,
   derive,
@@ -356,25 +356,8 @@ function analyseUnder(called: CatalogFunction, row: FunctionRow, own: Context): 
   }
   let shape: QueryShape | null = null
   for (const tree of trees) shape = own.passes.statement(tree, scope, own)
-  const fields = returnedFields(called, shape?.fields ?? [], own)
+  const fields = declaredFields(called, shape?.fields ?? [], own)
   return { recorder: own.recorder, fields, open: shape?.open ?? false }
-}
-
-/** What an SQL function's last statement gives is brought to the types that are declared. */
-function returnedFields(
-  called: CatalogFunction,
-  fields: readonly Field[],
-  context: Context,
-): readonly Field[] {
-  const { outputs, returnType } = called
-  const columns = outputs.length > 0 ? outputs : context.names.compositeColumns(returnType)
-  const wanted = columns?.map((column) => column.type) ?? [returnType]
-  if (wanted.length !== fields.length) return fields
-  return fields.map(({ name, value }, index) => {
-    const type = wanted[index] ?? 0
-    const declared = context.names.types.info(type)?.kind !== 'pseudo'
-    return { name, value: declared ? convertedValue(value, type, context) : value }
-  })
 }
 
 /** The statements of an SQL function, in either way of writing its body. */
@@ -426,55 +409,4 @@ export function parameterNames(
     const fields = rowFields(value, context)
     return fields === null ? null : fieldOf(fields, own[1] ?? '')
   }
-}
-
-function resultValue(called: CatalogFunction, body: Body, context: Context): Value {
-  const [first] = body.fields
-  const whole = (opaque: boolean): Value => ({
-    ...derive(
-      body.fields.map((field) => field.value),
-      false,
-      called.returnType,
-    ),
-    opaque,
-  })
-  if (body.open) return whole(true)
-  const total = isTotalBody(body)
-  const names = resultNames(called, context)
-  if (names === null) {
-    if (first === undefined) return { ...derive([], total, called.returnType), total }
-    return { ...first.value, type: called.returnType, total: total && first.value.total }
-  }
-  let fields: readonly Field[] = body.fields
-  if (fields.length !== names.length) {
-    const inner =
-      first !== undefined && fields.length === 1 ? rowFields(first.value, context) : null
-    if (inner === null || inner.length !== names.length) {
-      const value = whole(false)
-      return { ...value, fields: names.map((name) => ({ name, value })) }
-    }
-    fields = inner
-  }
-  const renamed = names.map((name, index) => ({ name, value: fields[index]?.value ?? opaqueValue }))
-  return { ...whole(false), total, fields: renamed }
-}
-
-/** Names of the columns that a function gives; null where it gives a single value. */
-function resultNames(called: CatalogFunction, context: Context): readonly string[] | null {
-  if (called.outputs.length > 0) {
-    if (called.outputs.length === 1 && !called.returnsSet) return null
-    return outputNames(called)
-  }
-  const columns = context.names.compositeColumns(called.returnType)
-  return columns === null ? null : columns.map((column) => column.name)
-}
-
-/** Everything the body does is total, and it does nothing but read. */
-function isTotalBody(body: Body): boolean {
-  for (const effect of body.recorder.effects) if (effect !== 'read') return false
-  for (const access of body.recorder.functions.values()) {
-    if (access.class !== 'total') return false
-  }
-  const { incomplete, partials } = body.recorder
-  return incomplete.size === 0 && partials === 0 && body.fields.every((one) => one.value.total)
 }

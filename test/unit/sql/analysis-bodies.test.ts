@@ -314,3 +314,35 @@ describe('where names of a body are looked up', () => {
     expect(relations(calls, { ...users, ...own, name: 'g' })).toEqual(['hr.users'])
   })
 })
+
+describe('the result of an SQL function', () => {
+  const salary = 'public.users.salary'
+  const body = 'SELECT salary FROM public.users WHERE id = 1'
+
+  test('is cast to the declared type, which may fail', () => {
+    const narrow: Partial<FunctionRow> = { language: 'sql', returnType: 21, body }
+    const called = one('SELECT 1 FROM f()', narrow)
+    expect(uses(called, salary)).toContain('argument')
+    expect(sources(one('SELECT f()', narrow))).toContain(`${salary} derived-`)
+    const table: Partial<FunctionRow> = {
+      ...{
+        language: 'sql',
+        returnType: 2249,
+        returnsSet: true,
+        body: `SELECT id, salary FROM users`,
+      },
+      arguments: [
+        { name: 'a', mode: 'table', type: 23 },
+        { name: 'b', mode: 'table', type: 21 },
+      ],
+    }
+    expect(uses(one('SELECT a FROM f()', table), salary)).toContain('argument')
+  })
+
+  test('is as harmless as it was where the types are alike', () => {
+    for (const returnType of [23, 20, 2278]) {
+      const called = one('SELECT 1 FROM f()', { language: 'sql', returnType, body })
+      expect(uses(called, salary)).not.toContain('argument')
+    }
+  })
+})
