@@ -53,8 +53,8 @@ export function bodyContext(
     // A body is the same however deep the statement is that uses it first.
     depth: { value: 0 },
     lastScalarName: { value: null },
-    surveys: false,
     rows: null,
+    block: 'none',
   }
 }
 

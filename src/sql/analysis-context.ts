@@ -92,10 +92,12 @@ export interface Context {
   readonly depth: { value: number }
   /** Name of the first column of the scalar sub-select seen last. */
   readonly lastScalarName: { value: string | null }
-  /** Only what a block reads is of interest yet, which its variables do not change. */
-  readonly surveys: boolean
   /** The rows that the trigger function which is being analysed is given. */
   readonly rows: TriggerRows | null
+  /** Inside a PL/pgSQL body; a survey is after what it reads only, which variables do not change. */
+  readonly block: 'none' | 'survey' | 'whole'
+  /** What bodies without parameters read, by path and text: blocks in blocks are surveyed once. */
+  readonly surveyed: Map<string, Recorder>
   /** The text of the whole statement: a DO block is compiled from it. */
   readonly text: string
 }

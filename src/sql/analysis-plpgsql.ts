@@ -12,7 +12,7 @@ import { convertedTo } from './expression-operators.ts'
 import { derive, unionSources, type Source, type Value } from './lineage.ts'
 import type { PlpgsqlBody } from './plpgsql.ts'
 import { fieldOf, Scope } from './scope.ts'
-import { underAnyPath } from './search-path.ts'
+import { pathKey, underAnyPath } from './search-path.ts'
 import type { FunctionRow } from './snapshot.ts'
 
 /** The body of a PL/pgSQL function: everything it reads may be in what it gives. */
@@ -43,7 +43,9 @@ export function dynamicBody(
 /** A DO block, or a function that is being made: the text of the whole statement. */
 export function doBody(text: string, context: Context): void {
   analyseBody(text, 'DO', [], context)
-  if (!context.recorder.mayChangeSettings || context.path === 'unknown') return
+  // A block around it is analysed so as a whole.
+  if (context.block !== 'none' || context.path === 'unknown') return
+  if (!context.recorder.mayChangeSettings) return
   // What comes after a change of the search_path is looked up where that leads.
   analyseBody(text, 'DO', [], underAnyPath(context))
 }
@@ -90,16 +92,35 @@ function analyseBody(
     context.recorder.fail(`${what} fetches from a cursor that it may not have opened`)
   }
   // Once to learn what it reads, and again with all of that in its variables.
-  const first: Context = { ...context, recorder: new Recorder(), surveys: true }
-  analyseStatements(body, what, parameters, derive(parameters, false, 0), first)
-  if (context.surveys) {
-    context.recorder.absorb(first.recorder, null, parameters)
+  const survey = surveyOf(text, body, what, parameters, context)
+  if (context.block === 'survey') {
+    context.recorder.absorb(survey, null, parameters)
     return
   }
-  const local = derive([...parameters, everythingRead(first.recorder)], false, 0)
-  analyseStatements(body, what, parameters, local, context)
+  const local = derive([...parameters, everythingRead(survey)], false, 0)
+  analyseStatements(body, what, parameters, local, { ...context, block: 'whole' })
   // Conditions, loops, RAISE and failing assignments: the body behaves by what it has read.
   context.recorder.use(everythingRead(context.recorder), 'argument')
+}
+
+/** What the body touches, as far as its variables do not matter for it. */
+function surveyOf(
+  text: string,
+  body: PlpgsqlBody,
+  what: string,
+  parameters: readonly Value[],
+  context: Context,
+): Recorder {
+  const active = [...context.active].join()
+  const key = `${active} ${context.pathText} ${pathKey(context.runtimePath)} ${text}`
+  // A trigger's rows are those of its table.
+  const shared = parameters.length === 0 && context.rows === null
+  const known = shared ? context.surveyed.get(key) : undefined
+  if (known !== undefined) return known
+  const own: Context = { ...context, recorder: new Recorder(), block: 'survey' }
+  analyseStatements(body, what, parameters, derive(parameters, false, 0), own)
+  if (shared) context.surveyed.set(key, own.recorder)
+  return own.recorder
 }
 
 /** @param local what any variable may hold. */

@@ -101,8 +101,9 @@ export function analyse(
     steps: { value: 0 },
     depth: { value: 0 },
     lastScalarName: { value: null },
-    surveys: false,
     rows: null,
+    block: 'none',
+    surveyed: new Map(),
     text: parsed.text,
   }
   return analyseNode(parsed.ast as Node, parsed.kind, context)

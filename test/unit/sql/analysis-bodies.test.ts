@@ -81,12 +81,13 @@ describe('variables of PL/pgSQL', () => {
     const inner = `DO $i$ DECLARE x text; BEGIN SELECT ssn INTO x FROM users; END $i$`
     expect(uses(one(`DO $$ BEGIN ${inner}; END $$`), ssn)).toContain('argument')
     let block = inner
-    for (let depth = 0; depth < 40; depth += 1) {
+    for (let depth = 0; depth < 60; depth += 1) {
       block = `DO $d${depth}$ BEGIN ${block}; END $d${depth}$`
     }
-    const started = performance.now()
-    expect(uses(one(block), ssn)).toContain('argument')
-    expect(performance.now() - started).toBeLessThan(5_000)
+    const analysis = one(block)
+    expect(uses(analysis, ssn)).toContain('argument')
+    // Twice at each level would be more steps than a statement may take.
+    expect(analysis.access.complete).toBe(true)
   })
 
   test('a function without tables stays as harmless as it was', () => {
