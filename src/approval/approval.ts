@@ -25,6 +25,7 @@ export type {
   ShownParameter,
   WithdrawReason,
 } from './messages.ts'
+export { outdatedBecause } from './outdated.ts'
 export type { PayloadFormat } from './payloads.ts'
 export { givenOf, obstacleOf, sayRequirements, type Reviewer, type Vote } from './people.ts'
 export {

@@ -2,6 +2,7 @@
  * A reviewer's word on one request: who may say it, and what follows from it. The row is written
  * under the version that was looked at, so a vote that lost a race is looked at again from the start.
  */
+import { outdatedBecause } from './outdated.ts'
 import { isMet, obstacleOf, reviewerNames, type Reviewer, type Vote } from './people.ts'
 import * as requests from './requests.ts'
 import type { RequestRow } from './requests.ts'
@@ -25,14 +26,16 @@ export interface Wish {
 
 const retriesMax = 20
 
-/** Counts the vote; the row as it is then. Throws DecisionError, or approvals_unavailable. */
+/**
+ * Counts the vote; the row as it is then: void, and nothing counted, where nobody waits for it and a
+ * yes could never be used, because the policy is of another revision now. Throws DecisionError, or approvals_unavailable. */
 export async function castVote(
   sql: Sql,
   id: string,
   reviewer: Reviewer,
   wish: Wish,
   via: string,
-  nowMs: number,
+  now: { readonly ms: number; readonly revision: string | null },
 ): Promise<RequestRow> {
   for (let attempt = 0; attempt < retriesMax; attempt++) {
     const before = await requests.findRequest(sql, id)
@@ -50,7 +53,14 @@ export async function castVote(
     if (wish.vote === 'reject' && (wish.comment ?? '').trim() === '') {
       throw new DecisionError('invalid', 'a rejection must say why')
     }
-    const votes = [...before.votes, voteOf(reviewer, wish, via, nowMs)]
+    // Of one that a client waits for the session itself says what has changed, when the yes comes.
+    const outdated = before.held ? null : outdatedBecause(before, now.revision)
+    if (wish.vote === 'approve' && outdated !== null) {
+      const row = await requests.voidOutdated(sql, before, outdated)
+      if (row !== null) return row
+      continue
+    }
+    const votes = [...before.votes, voteOf(reviewer, wish, via, now.ms)]
     const state =
       wish.vote === 'reject'
         ? 'rejected'

@@ -93,6 +93,8 @@ export type RefusedBecause =
   | 'rejected'
   | 'expired'
   | 'withdrawn'
+  /** What it was asked under has changed. */
+  | 'void'
   /** `wait` is over; the request is still open. */
   | 'wait'
   /** regate stops; the request is still open. */

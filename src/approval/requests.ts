@@ -227,6 +227,49 @@ export async function voidUsed(
   return rows.length === 1
 }
 
+/** Can never run any more, because what it binds has changed; null where the row has moved. */
+export async function voidOutdated(
+  sql: Sql,
+  before: RequestRow,
+  outcome: string,
+): Promise<RequestRow | null> {
+  const rows = await sql.query<RequestRow>(
+    `UPDATE regate.approval_request r
+     SET state = 'void', outcome = $3, hold = NULL, version = r.version + 1,
+       closed = clock_timestamp()
+     WHERE r.id = $1 AND r.version = $2 AND r.state IN ('pending', 'approved') AND ${notHeld}
+     RETURNING ${summaryRow}`,
+    [before.id, before.version, clean(outcome)],
+  )
+  return rows[0] ?? null
+}
+
+/**
+ * The asker's own earlier requests for this very text and these parameters that can never run: asked
+ * under another policy or catalog and waited for by nobody, or void already and not said yet.
+ */
+export async function outdatedFor(
+  sql: Sql,
+  ask: Pick<
+    ApprovalAsk,
+    'identity' | 'database' | 'text' | 'parameters' | 'revision' | 'review' | 'role'
+  >,
+): Promise<readonly RequestRow[]> {
+  return await sql.query<RequestRow>(
+    `SELECT ${summaryRow} FROM regate.approval_request r
+     WHERE r.subject = $1 AND r.database = $2 AND r.statement = $3
+       AND (r.review->'parameters')::text = $4 AND r.document->>'role' = $5
+       AND ((r.state IN ('pending', 'approved') AND r.expires > clock_timestamp() AND ${notHeld}
+             AND (r.document->>'revision' <> $6 OR r.review->>'catalog' <> $7))
+         OR (r.state = 'void' AND r.used_by IS NULL AND NOT r.told))
+     ORDER BY r.id LIMIT 20`,
+    [
+      ...[clean(ask.identity.subject), clean(ask.database), clean(ask.text)],
+      ...[JSON.stringify(ask.parameters), ask.role, ask.revision, ask.review.catalog],
+    ],
+  )
+}
+
 /** Writes the votes and what follows from them; null where the row has moved since it was read. */
 export async function vote(
   sql: Sql,
@@ -249,11 +292,11 @@ export async function vote(
   return rows[0] ?? null
 }
 
-/** The asker heard of the rejection. */
+/** The asker heard of the rejection, or of what made it void. */
 export async function setTold(sql: Sql, id: string): Promise<boolean> {
   const rows = await sql.query(
     `UPDATE regate.approval_request SET told = true, hold = NULL
-     WHERE id = $1 AND state = 'rejected' AND NOT told RETURNING id`,
+     WHERE id = $1 AND state IN ('rejected', 'void') AND NOT told RETURNING id`,
     [id],
   )
   return rows.length === 1

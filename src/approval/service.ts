@@ -13,7 +13,7 @@ import type { AuditLog } from '../audit/audit.ts'
 import type { Adapter } from './adapter.ts'
 import { decidedMembers, heldMembers, rowMembers } from './audit-members.ts'
 import { Beat } from './beat.ts'
-import { approversOf, castVote, type Wish } from './deciding.ts'
+import { approversOf, castVote, DecisionError, type Wish } from './deciding.ts'
 import { Deliveries, type DeliveryRow } from './deliveries.ts'
 import { countUse, grantOwner, grantsFor, grantTarget } from './grants.ts'
 import { newId } from './ids.ts'
@@ -24,6 +24,7 @@ import type {
   HoldEvent,
   WithdrawReason,
 } from './messages.ts'
+import { voidEarlier } from './outdated.ts'
 import { asksTheSame, isMet, type Reviewer } from './people.ts'
 import * as requests from './requests.ts'
 import type { RequestRow } from './requests.ts'
@@ -35,6 +36,8 @@ export interface ApprovalOptions {
   readonly audit: AuditLog
   readonly clock: Clock
   readonly adapters: readonly Adapter[]
+  /** Of the policy that judges now; null where that is not known. */
+  revision(): string | null
   /** Where a reviewer can look at a request. */
   link(id: string): string | null
   readonly limits: {
@@ -132,6 +135,11 @@ export class ApprovalService implements ApprovalPort {
     return this.#options.clock.nowMs()
   }
 
+  /** Of the policy that judges now; null where that is not known. */
+  get revision(): string | null {
+    return this.#options.revision()
+  }
+
   async ask(ask: ApprovalAsk): Promise<HoldEvent> {
     if (this.#closing) return refused('restart', null, {})
     // Those that are on their way count too: a burst is not let in before the first is held.
@@ -187,7 +195,12 @@ export class ApprovalService implements ApprovalPort {
 
   /** A reviewer's word. Throws DecisionError, or approvals_unavailable. */
   async decide(id: string, reviewer: Reviewer, wish: Wish, via: string): Promise<RequestRow> {
-    const row = await castVote(this.store, id, reviewer, wish, via, this.nowMs())
+    const now = { ms: this.nowMs(), revision: this.revision }
+    const row = await castVote(this.store, id, reviewer, wish, via, now)
+    if (row.state === 'void') {
+      await this.#outdated(row)
+      throw new DecisionError('conflict', `the request is void: ${row.outcome ?? ''}`)
+    }
     if (row.state === 'approved') this.counts.approved++
     if (row.state === 'rejected') this.counts.rejected++
     const { vote, comment } = wish
@@ -243,13 +256,28 @@ export class ApprovalService implements ApprovalPort {
         break
       }
     }
+    const earlier =
+      attached === null ? await voidEarlier(this.store, ask, (row) => this.#outdated(row)) : []
+    const lost = earlier.find(({ decided }) => decided !== null)
+    // Only who was promised that it runs has to send it once more.
+    if (lost !== undefined) return refused('void', lost.id, { why: lost.outcome ?? '' })
     const made = attached ?? (await this.#insert(ask))
     if (made === null) return refused('too_many', null, {})
     const hold = this.#hold(ask, made.id, owner, targets)
     this.#beat.plan()
     // What happened between the row and our listening to it.
     void this.#look(hold)
+    for (const { id, outcome } of earlier) {
+      const detail = `Approval ${id}: ${outcome ?? ''}.`
+      this.#emit(hold, { kind: 'news', message: 'an earlier request for this is void', detail })
+    }
     return held(made.id, ask, this.#options.link(made.id))
+  }
+
+  async #outdated(row: RequestRow): Promise<void> {
+    this.counts.voided++
+    this.#record('approval_void', rowMembers(row, 'void', row.session))
+    await this.deliveries.queue(row.id, 'closed')
   }
 
   async #insert(ask: ApprovalAsk): Promise<RequestRow | null> {

@@ -27,6 +27,7 @@ const texts: Readonly<Record<RefusedBecause, { readonly message: string; readonl
     rejected: { message: 'the statement was rejected', hint: 'The reason is in the detail.' },
     expired: { message: 'the approval has expired', hint: again },
     withdrawn: { message: 'the request for approval was withdrawn', hint: again },
+    void: { message: 'the approval is void', hint: again },
     wait: { message: 'the statement waits for approval', hint: '' },
     restart: { message: 'regate stops, and the statement still waits for approval', hint: again },
     unavailable: {

@@ -29,6 +29,8 @@ export interface ApprovalsOptions {
   readonly metrics: Metrics
   /** Where the console and the admin API are; '' while nothing listens. */
   readonly url: () => string
+  /** Of the policy that judges now. */
+  readonly revision: () => string
 }
 
 export interface Approvals {
@@ -76,6 +78,7 @@ export function startApprovals(options: ApprovalsOptions): Approvals {
               nowMs: () => systemClock.nowMs(),
             }),
           ],
+    revision: options.revision,
     link: (id) => (url() === '' ? null : `${url()}/approvals/${id}`),
     limits,
     log: (level, facts, message) => {

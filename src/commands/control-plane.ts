@@ -139,7 +139,8 @@ export class ControlPlane {
     const { configuration, environment, log } = this.#options
     const { metrics } = this
     const url = (): string => this.#url
-    const approvals = startApprovals({ configuration, environment, log, metrics, url })
+    const revision = (): string => this.policy.revision
+    const approvals = startApprovals({ configuration, environment, log, metrics, url, revision })
     this.#undo.push(() => approvals.close())
     this.#approvals = approvals
     this.port = { ...this.port, approvals: approvals.port }

@@ -2,6 +2,7 @@
 import {
   givenOf,
   obstacleOf,
+  outdatedBecause,
   type DeliveryRow,
   type GrantRow,
   type RequestDetail,
@@ -14,7 +15,12 @@ import {
 type Json = Record<string, unknown>
 
 /** One row of a list; `reviewer` is who asks, null for nobody known. */
-export function summaryOf(row: RequestRow, reviewer: Reviewer | null): Json {
+export function summaryOf(
+  given: RequestRow,
+  reviewer: Reviewer | null,
+  revision: string | null,
+): Json {
+  const row = asOf(given, revision)
   const { document, requirements, votes } = row
   const { identity } = document
   const open = row.state === 'pending'
@@ -59,10 +65,11 @@ export function detailOf(
   row: RequestDetail,
   deliveries: readonly DeliveryRow[],
   reviewer: Reviewer | null,
+  revision: string | null,
 ): Json {
   const { review } = row
   return {
-    ...summaryOf(row, reviewer),
+    ...summaryOf(row, reviewer, revision),
     parameters: review.parameters,
     statements: review.statements,
     estimate: review.estimate,
@@ -80,6 +87,12 @@ export function detailOf(
       ...{ adapter, event, state, attempts, last_error: lastError, next },
     })),
   }
+}
+
+/** A request of another revision of the policy is void, whether or not that is stored already. */
+function asOf(row: RequestRow, revision: string | null): RequestRow {
+  const outcome = row.held ? null : outdatedBecause(row, revision)
+  return outcome === null ? row : { ...row, state: 'void', outcome }
 }
 
 export function grantOf(grant: GrantRow, reviewer: Reviewer | null): Json {

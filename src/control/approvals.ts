@@ -123,7 +123,7 @@ function readRoutes(app: FastifyInstance, { service, isUntouched }: ApprovalRout
       })
       const reviewer = reviewerOf(request)
       return {
-        approvals: rows.map((row) => summaryOf(row, reviewer)),
+        approvals: rows.map((row) => summaryOf(row, reviewer, service.revision)),
         next: rows.length === filter.limit ? (rows.at(-1)?.id ?? null) : null,
       }
     }),
@@ -261,7 +261,7 @@ async function detail(
 ): Promise<object> {
   const row = idPattern.test(id) ? await findDetail(service.store, id) : null
   if (row === null) throw new RouteError(404, `there is no request ${id}`)
-  return detailOf(row, await service.deliveries.of(id), reviewer)
+  return detailOf(row, await service.deliveries.of(id), reviewer, service.revision)
 }
 
 function reviewerOf(request: FastifyRequest): Reviewer | null {

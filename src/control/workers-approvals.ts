@@ -56,7 +56,7 @@ const eventSchema = z.discriminatedUnion('kind', [
   z.strictObject({
     kind: z.literal('refused'),
     because: z.enum([
-      ...(['rejected', 'expired', 'withdrawn', 'wait'] as const),
+      ...(['rejected', 'expired', 'withdrawn', 'void', 'wait'] as const),
       ...(['restart', 'unavailable', 'too_many'] as const),
     ]),
     id: z.string().nullable(),

@@ -78,6 +78,7 @@ export function startService(
     driver,
     audit,
     clock: systemClock,
+    revision: () => null,
     adapters: [],
     link: () => null,
     limits: { ...defaultLimits },
