@@ -7,6 +7,7 @@
 import type { Bound, ReviewFacts } from '../approval/approval.ts'
 import type { Admitted, Refusal } from '../gate/gate.ts'
 import { estimateOf, explain, unknownEstimate } from './estimate.ts'
+import { ask } from './own-messages.ts'
 import type { Portal } from './registry.ts'
 import type { State, Wait } from './state.ts'
 
@@ -182,7 +183,10 @@ export class Review {
 
   #show(names: readonly string[]): Wait {
     const state = this.#state
-    const request = state.ask(names.map((name) => `SHOW ${name}`))
+    const request = ask(
+      state,
+      names.map((name) => `SHOW ${name}`),
+    )
     const until = request.outcome.then((outcome) => {
       if (outcome !== 'done') {
         this.#fail(request.error)
@@ -199,7 +203,7 @@ export class Review {
   }
 
   #askLocks(): Wait {
-    const request = this.#state.ask([locksQuery])
+    const request = ask(this.#state, [locksQuery])
     const until = request.outcome.then((outcome) => {
       if (outcome !== 'done') {
         this.#fail(request.error)

@@ -5,6 +5,7 @@
 import { runMembers } from '../gate/gate.ts'
 import type { Estimate } from '../policy/policy.ts'
 import type { OwnRequest } from './expected.ts'
+import { ask } from './own-messages.ts'
 import type { Portal } from './registry.ts'
 import type { State } from './state.ts'
 
@@ -32,7 +33,7 @@ export function explain(
   const decisionId = newDecisionId()
   const run = { decisionId, refusedWith: null, cached: false, durationUs: 0, approval: null }
   state.record('statement_estimated', runMembers(members, judgement, run))
-  return state.ask([`EXPLAIN (FORMAT JSON) ${text}`], portal, true)
+  return ask(state, [`EXPLAIN (FORMAT JSON) ${text}`], portal, true)
 }
 
 /** The estimate in the rows of an EXPLAIN (FORMAT JSON). */

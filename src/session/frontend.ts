@@ -27,6 +27,7 @@ import { estimateOf, explain, unknownEstimate } from './estimate.ts'
 import { Expected } from './expected.ts'
 import { readsAlike } from './facts.ts'
 import { textOfCall } from './function-call.ts'
+import { describePortal, describeText, endOwnBlock } from './own-messages.ts'
 import {
   checkedParameter,
   contradicted,
@@ -180,8 +181,7 @@ export class Frontend {
       if (state.pathTouched) state.facts.pathMayHaveChanged()
       if (state.ddlDone) state.overlayStale = true
     }
-    state.segment++
-    state.segmentOpen = false
+    state.endSegment()
     return 'done'
   }
 
@@ -191,10 +191,11 @@ export class Frontend {
     if (state.queue.changesNamesCount > 0) return state.drain()
     const judged = this.#judge(view.buffer.subarray(textStart, textEnd), 'simple')
     if (judged.kind === 'wait') return judged.wait
+    if (!endOwnBlock(state)) return state.drain()
     const entry = new Expected('query', state.segment)
     if (judged.kind === 'refused') {
       this.#refuse(entry, judged.refusal, judged.members, substituteQuery(judged.refusal))
-      this.#endSegment()
+      state.endSegment()
       return 'done'
     }
     if (judged.kind === 'approval') {
@@ -206,20 +207,15 @@ export class Frontend {
     const exceeded = namesExceeded(state, judged.verdict.statements)
     if (exceeded !== null) {
       this.#refuse(entry, exceeded, null, substituteQuery(exceeded))
-      this.#endSegment()
+      state.endSegment()
       return 'done'
     }
     const first = this.#describeFirst(judged.verdict.statements, textStart, textEnd, view)
     if (first !== null) return first
     entry.statements = judged.verdict.statements
     const waits = this.#admit(entry, judged.verdict, view)
-    this.#endSegment()
+    state.endSegment()
     return waits
-  }
-
-  #endSegment(): void {
-    this.#state.segment++
-    this.#state.segmentOpen = false
   }
 
   /** Records what was admitted, passes the frame, and notes what it may change. */
@@ -427,6 +423,7 @@ export class Frontend {
       if (stopped !== null) return this.#refuseExecute(entry, stopped, admitted.members)
     }
     state.segmentOpen = true
+    state.ran = 'client'
     return this.#admit(entry, judged.verdict, view)
   }
 
@@ -497,7 +494,7 @@ export class Frontend {
     const last = state.queue.tail
     // The client's own Describe of this portal is on its way already.
     if (last?.kind === 'describe' && last.portal === portal) return
-    state.describePortal(portal)
+    describePortal(state, portal)
   }
 
   #contradiction(admitted: Admitted, portal: Portal): Refusal | null {
@@ -529,7 +526,7 @@ export class Frontend {
     if (isUtility(analysis.kind) || this.#state.transaction === 'failed') return null
     if (this.#state.queue.length > 0) return this.#state.drain()
     this.#waited.described = true
-    const request = this.#state.describeText(view.buffer.toString('utf8', textStart, textEnd))
+    const request = describeText(this.#state, view.buffer.toString('utf8', textStart, textEnd))
     const until = request.outcome.then((outcome) => {
       if (outcome !== 'done') return
       const { catalog, options } = this.#state
@@ -567,23 +564,24 @@ export class Frontend {
     const state = this.#state
     const call = decodeFunctionCall(view)
     const text = textOfCall(call.functionOid, call.arguments.length)
-    const entry = new Expected('query', state.segment)
     const judged: Judged =
       text === null
         ? { kind: 'refused', refusal: notServed(state, call.functionOid), members: null }
         : this.#judge(text, 'extended')
     if (judged.kind === 'wait') return judged.wait
+    if (!endOwnBlock(state)) return state.drain()
+    const entry = new Expected('query', state.segment)
     if (judged.kind === 'approval') {
       return this.#ask(judged.verdict, { text: text ?? nothing, portal: null, unseen: true })
     }
     if (judged.kind === 'refused') {
       this.#refuse(entry, judged.refusal, judged.members, substituteQuery(judged.refusal))
-      this.#endSegment()
+      state.endSegment()
       return 'done'
     }
     entry.statements = judged.verdict.statements
     const handled = this.#admit(entry, judged.verdict, view)
-    this.#endSegment()
+    state.endSegment()
     return handled
   }
 

@@ -12,29 +12,18 @@ import type {
   VolatileInputs,
 } from '../policy/policy.ts'
 import type { Catalog, OpenCursor } from '../sql/sql.ts'
-import {
-  encodeBind,
-  encodeClose,
-  encodeDescribe,
-  encodeExecute,
-  encodeFlush,
-  encodeNotice,
-  encodeParse,
-  encodeSync,
-  written,
-} from '../wire/wire.ts'
-import { Expected, ExpectedQueue, OwnRequest } from './expected.ts'
+import { encodeFlush, encodeNotice, written } from '../wire/wire.ts'
+import { ExpectedQueue, type Expected } from './expected.ts'
 import { Facts } from './facts.ts'
 import type { SessionOptions, Wait } from './options.ts'
 import { Outbox } from './outbox.ts'
-import { reservedPrefix } from './refusal.ts'
+import { ask } from './own-messages.ts'
 import { Namespace, type NamedBytes, type Portal, type Prepared } from './registry.ts'
 import { Judgements } from './room.ts'
 
 export type { CatalogPort, SessionOptions, Wait } from './options.ts'
 
 const flushFrame = written((to) => encodeFlush(to))
-const syncFrame = written((to) => encodeSync(to))
 
 export type Transaction = 'idle' | 'transaction' | 'failed'
 
@@ -60,6 +49,8 @@ export class State {
   segment = 0
   /** Extended messages went upstream since the last Sync or Query. */
   segmentOpen = false
+  /** Who first had something executed since then. */
+  ran: 'own' | 'client' | null = null
   /** The server ignores everything up to the next Sync. */
   skipping = false
   /** The server takes CopyData. */
@@ -258,6 +249,13 @@ export class State {
     this.#records = []
   }
 
+  /** A Sync or a Query went upstream. */
+  endSegment(): void {
+    this.segment++
+    this.segmentOpen = false
+    this.ran = null
+  }
+
   /** A refusal of regate's own making. */
   fault(...details: ConstructorParameters<typeof ProxyError>): Refusal {
     return this.options.gate.refuseFault(new ProxyError(...details), this.options.newDecisionId())
@@ -361,7 +359,10 @@ export class State {
     const names = ['search_path', 'role']
     if (this.facts.reading !== 'pinned')
       names.push('standard_conforming_strings', 'client_encoding')
-    const request = this.ask(names.map((name) => `SHOW ${name}`))
+    const request = ask(
+      this,
+      names.map((name) => `SHOW ${name}`),
+    )
     const until = request.outcome.then((outcome) => {
       if (outcome !== 'done') return
       for (const [index, name] of names.entries()) {
@@ -385,7 +386,7 @@ export class State {
     const base = this.options.catalog.current()
     const until = this.options.catalog
       .overlay(async (texts) => {
-        const request = this.ask(texts)
+        const request = ask(this, texts)
         this.sendNow()
         if ((await request.outcome) !== 'done') {
           throw new ProxyError('internal', request.error?.message ?? 'the catalog cannot be read')
@@ -400,101 +401,5 @@ export class State {
         this.facts.knowTemporarySchema(temporarySchema)
       })
     return { name: 'overlay', until }
-  }
-
-  /** A Describe of our own before an Execute whose rows nobody asked about. */
-  describePortal(portal: Portal): void {
-    const entry = this.#own(
-      'describe',
-      written((to) => encodeDescribe(to, 'portal', portal.name)),
-      new OwnRequest(),
-    )
-    entry.portal = portal
-  }
-
-  /**
-   * Runs statements of our own on this connection, under reserved names. Ended by Flush inside a
-   * segment of the client's, else by Sync; never by Query, which would commit an implicit
-   * transaction that the client has open. What is `recorded` goes with the turn's records, or fails.
-   */
-  ask(texts: readonly string[], portal: Portal | null = null, recorded = false): OwnRequest {
-    const request = new OwnRequest()
-    const name = `${reservedPrefix}own`
-    const parameterTypes = portal?.prepared.parameterTypes ?? []
-    // What an error left behind: behind it nothing was done, nor closed.
-    this.#closeOwn(name, request)
-    for (const text of texts) {
-      const parse = written((to) => encodeParse(to, { name, text, parameterTypes }))
-      const entry = this.#own('parse', parse, request)
-      if (recorded) this.toUpstream.mark(parse, 0, parse.length, entry)
-      this.#own(
-        'bind',
-        written((to) =>
-          encodeBind(to, {
-            portal: name,
-            statement: name,
-            parameters: portal?.parameters ?? [],
-            parameterFormats: portal?.parameterFormats ?? [],
-          }),
-        ),
-        request,
-      )
-      this.#own(
-        'execute',
-        written((to) => encodeExecute(to, name)),
-        request,
-      )
-      this.#own(
-        'close',
-        written((to) => encodeClose(to, 'portal', name)),
-        request,
-      )
-      this.#closeOwn(name, request)
-    }
-    this.#finishOwn(request)
-    return request
-  }
-
-  /** Asks the server to describe a text without running it. */
-  describeText(text: string): OwnRequest {
-    const request = new OwnRequest()
-    const name = `${reservedPrefix}describe`
-    this.#closeOwn(name, request)
-    this.#own(
-      'parse',
-      written((to) => encodeParse(to, { name, text })),
-      request,
-    )
-    this.#own(
-      'describe',
-      written((to) => encodeDescribe(to, 'statement', name)),
-      request,
-    )
-    this.#closeOwn(name, request)
-    this.#finishOwn(request)
-    return request
-  }
-
-  #closeOwn(name: string, request: OwnRequest): void {
-    const bytes = written((to) => encodeClose(to, 'statement', name))
-    this.#own('close', bytes, request)
-  }
-
-  #own(kind: Expected['kind'], bytes: Buffer, request: OwnRequest): Expected {
-    const entry = new Expected(kind, this.segment)
-    entry.own = request
-    this.toUpstream.add(bytes)
-    this.queue.push(entry)
-    return entry
-  }
-
-  #finishOwn(request: OwnRequest): void {
-    if (this.segmentOpen) {
-      const last = this.queue.tail
-      if (last !== null) last.ownLast = true
-      this.toUpstream.add(flushFrame)
-      return
-    }
-    this.#own('sync', syncFrame, request).ownLast = true
   }
 }
