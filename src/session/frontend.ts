@@ -83,6 +83,12 @@ export class Frontend {
 
   /** A wait failed: the frame that waited is refused when it is handled again. */
   giveUp(wait: Wait['name'], error: unknown): void {
+    // What the client cancels is told to be cancelled, also where it was regate's own reading.
+    if (error instanceof ProxyError && error.sqlstate === queryCanceled) {
+      const { message, sqlstate } = error
+      this.#waited.outcome = this.#state.fault('denied', message, { sqlstate })
+      return
+    }
     this.#state.options.onFault(error, wait)
     const message = `what is needed to judge the statement could not be read (${wait})`
     this.#waited.outcome = this.#state.fault('denied', message, {
@@ -793,3 +799,4 @@ function parameterDocument(
 
 const nothing = Buffer.alloc(0)
 const probeCountMax = 2
+const queryCanceled = '57014'

@@ -389,7 +389,8 @@ export class State {
         const request = ask(this, texts)
         this.sendNow()
         if ((await request.outcome) !== 'done') {
-          throw new ProxyError('internal', request.error?.message ?? 'the catalog cannot be read')
+          const { message = 'the catalog cannot be read', ...rest } = request.error ?? {}
+          throw new ProxyError('internal', message, rest)
         }
         return request.rows.map((row) => row.map((value) => value?.toString('utf8') ?? null))
       })

@@ -11,6 +11,7 @@ import { encodeParse, encodeQuery, encodeTerminate, written } from '../../src/wi
 import { loadPack } from '../policy/pack.ts'
 import { message, ScriptedSession, typesOf } from '../support/session.ts'
 
+const frame = message
 const ready = message('Z', 'I')
 const complete = message('C', 'SELECT 1\0')
 const row = (value: string): Buffer =>
@@ -153,4 +154,21 @@ describe('when the input is ended', () => {
     await turn()
     expect(typesOf(upstream)).toBe('Q')
   })
+})
+
+it('a cancel that hits a reading of regate is told as a cancel', async () => {
+  const message = 'canceling statement due to user request'
+  const { session, client, upstream } = scripted({
+    commit: () => undefined,
+    port: {
+      outdated: true,
+      refresh: () => Promise.reject(new ProxyError('internal', message, { sqlstate: '57014' })),
+    },
+  })
+  session.clientBytes(query('SELECT aid FROM pgbench_accounts'))
+  await turn()
+  expect(upstream.toString()).toContain('regate_refused_')
+  session.upstreamBytes(Buffer.concat([frame('E', 'SERROR\0C42601\0Mno\0\0'), ready]))
+  await turn()
+  expect(client.toString()).toContain(`C57014\0M${message}\0`)
 })
