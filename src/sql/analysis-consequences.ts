@@ -28,7 +28,6 @@ import {
 } from './analysis-triggers.ts'
 import { remember } from './expression-operators.ts'
 import { either, opaqueValue, plain, type BaseColumn, type Field, type Value } from './lineage.ts'
-
 import { Scope, type ScopeItem } from './scope.ts'
 import type { RelationRow } from './snapshot.ts'
 
@@ -90,7 +89,7 @@ function isInert(relation: RelationRow, context: Context): boolean {
     (one) =>
       one.default === null &&
       one.generated === null &&
-      context.names.checkedDomains(one.type).length === 0,
+      context.catalog.type(one.type)?.kind !== 'domain',
   )
 }
 

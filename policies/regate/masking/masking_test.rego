@@ -106,6 +106,37 @@ test_masked_columns_are_not_written if {
 	trusted.action == "mask"
 }
 
+test_masked_columns_are_not_written_through_a_view_or_in_a_partition if {
+	groups := {"writers": {"read": ["*"], "write": ["*"], "unmask": []}}
+	every through in ["view", "partition"] {
+		asked := inputs.statement(["writers"], "update", {
+			"effects": ["write"], "relations": [inputs.relation("gn", ["update"])],
+			"columns": [object.union(inputs.column("ssn", ["assign"]), {"through": through})],
+		})
+		denied := statement.decision with input as asked with data.regate.groups as groups with data.regate.columns as inputs.columns
+		denied.rule == "regate.masking.write"
+	}
+}
+
+test_a_column_may_flow_into_itself if {
+	access := {
+		"effects": ["read", "write"],
+		"relations": [inputs.relation("scratch", ["update"])], "filtered": true,
+		"flows": [{"from": "public.users.ssn", "to": "public.users.ssn", "via": "direct"}],
+	}
+	decide(["agents"], "update", access).action == "mask"
+}
+
+test_a_column_in_sight_masks_the_texts_alone if {
+	access := {
+		"effects": ["write"], "relations": [inputs.relation("scratch", ["update"])], "filtered": true,
+		"columns": [inputs.column("ssn", [])],
+	}
+	result := decide(["agents"], "update", access)
+	result.action == "mask"
+	result.masks["public.users.ssn"].kind == "redact"
+}
+
 test_classified_columns_are_not_renamed_without_infer if {
 	groups := {"migrators": {"read": ["*"], "write": ["*"], "ddl": "allow", "unmask": ["*"]}}
 	asked := inputs.statement(["migrators"], "rename", {
