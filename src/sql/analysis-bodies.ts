@@ -95,7 +95,9 @@ export function absorbBody(
 
 /** The columns of a view, each with itself and what it is defined from as sources. */
 export function viewFields(relation: RelationRow, context: Context): readonly Field[] {
-  const key = `${relation.oid} ${pathKey(context.runtimePath)}`
+  // What is stored was made under another session's path, whichever that was.
+  const runtimePath = relation.kind === 'materialized_view' ? 'unknown' : context.runtimePath
+  const key = `${relation.oid} ${pathKey(runtimePath)}`
   let body = context.names.views.get(key)
   if (body === undefined) {
     if (context.active.has(relation.oid)) {
@@ -103,7 +105,7 @@ export function viewFields(relation: RelationRow, context: Context): readonly Fi
       context.recorder.fail(`view ${relation.schema}.${relation.name} reads itself`)
       return relation.columns.map((row) => ({ name: row.name, value: opaqueValue }))
     }
-    body = analyseView(relation, context)
+    body = analyseView(relation, { ...context, runtimePath })
     if (!isCutShort(context)) remember(context.names.views, key, body, bodiesMax)
   }
   if (relation.kind === 'materialized_view') absorbLineage(body, context)

@@ -34,7 +34,7 @@ function keepCopies(context: Context, uses: (recorder: Recorder) => boolean): vo
   for (const relation of context.catalog.relations()) {
     if (relation.kind !== 'materialized_view') continue
     const fields = context.passes.view(relation, aside(context))
-    const body = context.names.views.get(`${relation.oid} ${pathKey(context.runtimePath)}`)
+    const body = context.names.views.get(`${relation.oid} ${pathKey('unknown')}`)
     if (body !== undefined && !uses(body.recorder)) continue
     for (const { name, value } of fields) keep(relation, name, value, context)
   }

@@ -132,6 +132,11 @@ CREATE TABLE listed_rest PARTITION OF listed DEFAULT; INSERT INTO listed SELECT 
 CREATE MATERIALIZED VIEW mm AS SELECT id, code FROM contact;
 CREATE FUNCTION shown(int) RETURNS text LANGUAGE sql STABLE AS 'SELECT ssn FROM public.users WHERE id = $1';
 CREATE MATERIALIZED VIEW shown_all AS SELECT id, shown(id) AS x FROM users;
+CREATE SCHEMA decoy; CREATE TABLE decoy.users (id int, ssn text);
+CREATE FUNCTION late(int) RETURNS text LANGUAGE sql STABLE AS 'SELECT ssn FROM users WHERE id = $1';
+CREATE MATERIALIZED VIEW lates AS SELECT id, late(id) AS x FROM users WITH NO DATA;
+DO $$ BEGIN IF current_setting('server_version_num')::int < 170000 THEN
+  REFRESH MATERIALIZED VIEW lates; END IF; END $$;
 CREATE FUNCTION tail(text) RETURNS text LANGUAGE sql IMMUTABLE AS 'SELECT right($1, 4)';
 CREATE TABLE tailed (id int, code text, short text GENERATED ALWAYS AS (tail(code)) STORED);
 CREATE TABLE late AS SELECT id, salary, name FROM users;
@@ -327,6 +332,15 @@ describe('DDL that holds rows against something, or unties copies, is refused', 
     ],
   ])('but not: %s', async (...steps) => {
     for (const answer of await both('devs', steps)) expect(answer).toMatchObject({ sqlstate: null })
+  })
+})
+
+describe('what a materialized view holds', () => {
+  it('does not depend on the search_path of who reads it', async () => {
+    await both('writers', [
+      'SET search_path = decoy, public',
+      'SELECT x FROM public.lates WHERE id = 1',
+    ])
   })
 })
 
