@@ -150,6 +150,9 @@ function stillReferenced(write: Write, context: Context): void {
 export function referentialWrites(write: Write, context: Context): readonly Write[] {
   const found: Write[] = []
   if (write.action !== 'delete' && write.action !== 'update') return found
+  const { catalog } = context
+  const { oid } = write.relation
+  if (catalog.referencing(oid).length === 0 && catalog.children(oid).length === 0) return found
   const seen = new Set<string>()
   const queue = [write, ...childrenOf(write, context)]
   for (const one of queue) {
