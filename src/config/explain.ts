@@ -4,7 +4,7 @@
  */
 import type { z } from 'zod'
 import { configurationJsonSchema } from './schema.ts'
-import { nearest } from './values.ts'
+import { nearest } from '../core/core.ts'
 
 /** One thing that is wrong with a configuration. */
 export interface ConfigurationError {

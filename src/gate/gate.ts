@@ -28,6 +28,7 @@ import {
   type SqlParser,
 } from '../sql/sql.ts'
 import type { JudgeContext } from './context.ts'
+import { deniedWhy } from './denied.ts'
 import { textToEstimate } from './estimate.ts'
 import { LayeredFacts } from './names.ts'
 import { Late } from './late.ts'
@@ -194,7 +195,7 @@ export class Gate {
     let judged: Verdict
     const late = asked.pending?.late ?? new Late()
     try {
-      judged = this.#judgeStatements(known.parsed.statements, context, asked.shape, late)
+      judged = this.#judgeStatements(known.parsed.statements, context, asked, late)
     } catch (error) {
       if (!(error instanceof EvaluationPending)) throw error
       const text = asked.pending?.text ?? Buffer.from(asked.text)
@@ -217,7 +218,7 @@ export class Gate {
   #judgeStatements(
     statements: readonly ParsedStatement[],
     context: JudgeContext,
-    shape: string | null,
+    asked: Asked,
     late: Late,
   ): Verdict {
     const admitted: Admitted[] = []
@@ -226,8 +227,7 @@ export class Gate {
     let needs = noNeeds
     const layer = statements.length > 1 ? new LayeredFacts(context.facts) : null
     for (const statement of statements) {
-      const own = layer === null ? shape : null
-      const judged = this.#judgeStatement(statement, context, layer, own, late)
+      const judged = this.#judgeStatement(statement, context, layer, asked, late)
       needs = bothNeeds(needs, judged.needs)
       if (judged.kind === 'refused') return { ...judged, needs }
       reusable &&= judged.reusable
@@ -251,7 +251,7 @@ export class Gate {
     statement: ParsedStatement,
     context: JudgeContext,
     layer: LayeredFacts | null,
-    shape: string | null,
+    asked: Asked,
     late: Late,
   ):
     | {
@@ -262,6 +262,7 @@ export class Gate {
       }
     | Refused {
     const { judge } = this.#options
+    const shape = layer === null ? asked.shape : null
     const like = this.#like(statement, context, layer ?? context.facts, shape, late)
     if (like === null) return this.#refuseUnanalysed(statement, context)
     const { analysis } = like
@@ -274,9 +275,10 @@ export class Gate {
       this.#refuse(statement, analysis, decision, why, context, needs)
     const settings = checkSettings(analysis, context.locked)
     if (settings !== null) return refuse({ rule: 'regate.pinned', ...settings }, null)
+    const facts = this.#facts(statement, like, context)
     let judged: Judgement
     try {
-      judged = judge.statement(this.#facts(statement, like, context), late.answers)
+      judged = judge.statement(facts, late.answers)
     } catch (error) {
       if (error instanceof EvaluationPending) throw error
       return refuse(policyFault(error), null)
@@ -287,9 +289,8 @@ export class Gate {
     const wanted = estimate === null ? needs : { ...needs, estimate }
     this.statistics.evaluation.observe(judged.durationUs)
     if (decision.action === 'deny') {
-      const { reason: message, rule } = decision
-      const hint = decision.hint === '' ? null : decision.hint
-      const why = { sqlstate: '42501', message, hint, rule }
+      const admits = (other: Analysis): boolean => judge.admits({ ...facts, analysis: other })
+      const why = deniedWhy(decision, analysis, asked.text, admits)
       return this.#refuse(statement, analysis, decision, why, context, wanted)
     }
     const plan: MaskPlan = planMasks(decision, analysis, statement)
@@ -475,7 +476,7 @@ export class Gate {
       message: why.message,
       detail: `Rule ${why.rule}, decision ${decisionId}, policy revision ${this.revision}.`,
       hint: why.hint,
-      position: null,
+      position: why.position ?? null,
       decisionId,
       byPolicy: true,
       tally: this.statistics.tally(analysis?.kind ?? 'unknown', 'deny', why.rule),

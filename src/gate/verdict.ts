@@ -130,6 +130,8 @@ export interface Why {
   readonly message: string
   readonly hint: string | null
   readonly rule: string
+  /** 1-based character position in the query string. */
+  readonly position?: number | null
 }
 
 /** The policy failed, so the statement is refused. Throws what is no fault of the policy. */

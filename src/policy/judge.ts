@@ -139,6 +139,24 @@ export class Judge {
     }
   }
 
+  /** Whether a statement of these facts would not be denied; false where asking is dear or fails. */
+  admits(facts: StatementFacts): boolean {
+    const policy = this.#policy
+    if (this.#isSlow(facts)) return false
+    try {
+      return policy.judge(facts, policy.givenAtOnce).action !== 'deny'
+    } catch (error) {
+      if (error instanceof ProxyError) return false
+      throw error
+    }
+  }
+
+  /** Judging it in place would take too long for the other sessions. */
+  #isSlow({ statement, analysis }: StatementFacts): boolean {
+    const roughBytes = 2 * (statement.tree.length + analysis.access.columns.length * 100)
+    return this.#policy.expectedUs(roughBytes) > this.#limits.inPlaceEvaluationUsMax
+  }
+
   /**
    * In place where that is cheap; else the worker thread's answer where it has come, and if not,
    * EvaluationPending.
@@ -149,11 +167,8 @@ export class Judge {
     late: LateAnswers,
   ): StatementDecision {
     const policy = this.#policy
-    const { statement, analysis } = facts
-    const roughBytes = 2 * (statement.tree.length + analysis.access.columns.length * 100)
-    if (policy.expectedUs(roughBytes) <= this.#limits.inPlaceEvaluationUsMax) {
-      return policy.judge(facts, given)
-    }
+    const { statement } = facts
+    if (!this.#isSlow(facts)) return policy.judge(facts, given)
     // Everything the policy sees but the statement itself, and the time, which moves while it thinks.
     const lasting = new Set([...given].filter((name) => name !== 'time'))
     const key = `${given.has('time')}${policy.keyBesideStatement(facts, lasting)}`

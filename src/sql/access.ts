@@ -166,6 +166,16 @@ export type SessionEffect =
   | { readonly kind: 'copy_in' | 'copy_out' }
   | { readonly kind: 'explain' }
 
+/** A name of the statement's own that the catalog has not, as the server would report it. */
+export interface MissingName {
+  readonly sqlstate: '42703' | '42P01'
+  readonly message: string
+  /** Which name in reach is nearest. */
+  readonly hint: string | null
+  /** Bytes of the query string before it; null where the server gives no position. */
+  readonly at: number | null
+}
+
 /** The analysis of one statement. Immutable and shared by caches. */
 export interface Analysis {
   /** The statement's node in lower case without `Stmt`. */
@@ -182,6 +192,8 @@ export interface Analysis {
   readonly writes: boolean
   /** A name was looked up and not found: a newer catalog could change the answer. */
   readonly unresolved: readonly string[]
+  /** The first of them that is certain, where the statement itself names it. */
+  readonly missing: MissingName | null
   /** Depends on search_path, temp schema, prepared statements or cursors of the session. */
   readonly dependsOnSession: boolean
   /** Rough memory use, for the cache. */

@@ -42,12 +42,15 @@ export function dynamicBody(
 
 /** A DO block, or a function that is being made: the text of the whole statement. */
 export function doBody(text: string, context: Context): void {
+  const { recorder } = context
+  const { missing } = recorder
   analyseBody(text, 'DO', [], context)
   // A block around it is analysed so as a whole.
-  if (context.block !== 'none' || context.path === 'unknown') return
-  if (!context.recorder.mayChangeSettings) return
+  const moves = context.block === 'none' && context.path !== 'unknown'
   // What comes after a change of the search_path is looked up where that leads.
-  analyseBody(text, 'DO', [], underAnyPath(context))
+  if (moves && recorder.mayChangeSettings) analyseBody(text, 'DO', [], underAnyPath(context))
+  // Names of the block are looked up when it runs, and have no place in the statement.
+  recorder.missing = missing
 }
 
 /** Assigning to a variable of a domain runs its checks. */

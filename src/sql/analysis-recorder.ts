@@ -10,6 +10,7 @@ import type {
   Effect,
   FlowAccess,
   FunctionAccess,
+  MissingName,
   SettingAccess,
   SessionEffect,
   Through,
@@ -73,6 +74,8 @@ export class Recorder {
   readonly namedFlows: FlowAccess[] = []
   readonly incomplete = new Set<string>()
   readonly unresolved = new Set<string>()
+  /** Not taken over from bodies: their names are in other texts. */
+  missing: MissingName | null = null
   /** Analyses of other statements that this one runs: EXECUTE, FETCH. */
   readonly included: Analysis[] = []
   /** Bodies of functions that are not volatile: planning alone may run them, as EXPLAIN does. */
@@ -172,6 +175,11 @@ export class Recorder {
   /** The statement cannot be followed further; one short sentence. */
   fail(reason: string): void {
     this.incomplete.add(reason)
+  }
+
+  /** The server would not find this name either; it tells of the first one. */
+  lacks(missing: MissingName): void {
+    this.missing ??= missing
   }
 
   /**

@@ -94,6 +94,8 @@ export function buildAnalysis(
     changesCatalog: recorder.changesCatalog,
     writes: access.effects.some((effect) => lastingEffects.has(effect)) || hasOpaqueEffect(access),
     unresolved: [...recorder.unresolved].sort(),
+    // What stands before it in the query string may make what is missing here.
+    missing: context.facts.catalogMoved === true ? null : recorder.missing,
     dependsOnSession: recorder.dependsOnSession,
     bytes: 1_000 + 200 * (access.columns.length + access.relations.length + access.outputs.length),
   }

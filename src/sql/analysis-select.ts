@@ -12,6 +12,7 @@ import { itemNamed, rowFields } from './expression-columns.ts'
 import { alignedPair, frameOffsets, sortedNode, useCompared } from './expression-common.ts'
 import { figureColumnName, namelessColumn } from './expression-names.ts'
 import { either, type Field, type Value } from './lineage.ts'
+import { missingColumn } from './missing-names.ts'
 import { withClause } from './scope-cte.ts'
 import { recordRelations } from './scope-relations.ts'
 import { findColumn, Scope } from './scope.ts'
@@ -105,6 +106,7 @@ function starOf(node: ColumnRef, scope: Scope, context: Context): QueryShape {
     const variable = scope.variables?.(names) ?? null
     if (variable === null) {
       context.recorder.unresolved.add(names.join('.'))
+      missingColumn([...names, '*'], node.location, scope, context)
       context.recorder.fail(`relation ${names.join('.')} is not in FROM`)
     }
     return { fields: variable === null ? [] : (rowFields(variable, context) ?? []), open: true }

@@ -23,6 +23,7 @@ import { targetList } from './analysis-select.ts'
 import type { Write, WriteAction } from './analysis-triggers.ts'
 import { writeRows } from './analysis-write-targets.ts'
 import { either, opaqueValue, unknownValue, type Field, type Value } from './lineage.ts'
+import { missingTarget } from './missing-names.ts'
 import { withClause } from './scope-cte.ts'
 import {
   isFollowedView,
@@ -114,7 +115,7 @@ export function insert(node: InsertStmt, parent: Scope | null, context: Context)
   withClause(node.withClause, scope, context)
   const updates = node.onConflictClause?.action === 'ONCONFLICT_UPDATE'
   const target = openTarget(node.relation, updates ? ['insert', 'update'] : ['insert'], context)
-  const listed = node.cols?.map((column) => columnName(column, scope, context)) ?? null
+  const listed = node.cols?.map((column) => columnName(column, target, scope, context)) ?? null
   const incoming = insertSource(node.selectStmt, scope, context)
   const all = target.relations[0]?.columns.map((column) => column.name) ?? []
   const names = listed ?? all.slice(0, incoming === null ? 0 : incoming.fields.length)
@@ -151,14 +152,20 @@ function givesDefaults(node: Node | undefined): boolean {
 }
 
 /** The name of a target column; subscripts and fields of it are evaluated. */
-function columnName(node: Node, scope: Scope, context: Context): string {
+function columnName(node: Node, target: Target, scope: Scope, context: Context): string {
   if (!('ResTarget' in node)) return ''
   for (const step of node.ResTarget.indirection ?? []) {
     if (!('A_Indices' in step)) continue
     context.passes.expression(step.A_Indices.lidx, scope, context)
     context.passes.expression(step.A_Indices.uidx, scope, context)
   }
-  return node.ResTarget.name ?? ''
+  const { name = '', location = 0 } = node.ResTarget
+  const [relation, other] = target.relations
+  const certain = relation !== undefined && other === undefined
+  if (certain && context.names.columnNamed(relation, name) === null) {
+    missingTarget(name, relation, location, context)
+  }
+  return name
 }
 
 function onConflict(node: OnConflictClause, target: Target, outer: Scope, context: Context): void {
@@ -245,7 +252,7 @@ function setClauses(
   const rows = new Map<string, readonly Value[]>()
   for (const node of targets ?? []) {
     if (!('ResTarget' in node)) continue
-    const name = columnName(node, scope, context)
+    const name = columnName(node, target, scope, context)
     const source = node.ResTarget.val
     const value =
       source !== undefined && 'MultiAssignRef' in source
@@ -339,7 +346,8 @@ function whenClause(
   if (clause.commandType !== 'CMD_INSERT') return
   const sources = within(scope, others)
   const all = target.relations[0]?.columns.map((column) => column.name) ?? []
-  const listed = clause.targetList?.map((column) => columnName(column, sources, context)) ?? null
+  const listed =
+    clause.targetList?.map((column) => columnName(column, target, sources, context)) ?? null
   for (const [index, part] of (clause.values ?? []).entries()) {
     const value = context.passes.expression(part, sources, context)
     context.recorder.use(value, 'output')

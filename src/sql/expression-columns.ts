@@ -17,6 +17,7 @@ import {
   type Field,
   type Value,
 } from './lineage.ts'
+import { missingColumn } from './missing-names.ts'
 import {
   fieldOf,
   findColumn,
@@ -44,6 +45,7 @@ export function columnReference(node: ColumnRef, scope: Scope, context: Context)
   const star = (node.fields ?? []).some((field) => 'A_Star' in field)
   const value = star ? starRow(names, scope, context) : dotted(names, scope, context)
   if (value !== null) return touch(value, context)
+  missingColumn(star ? [...names, '*'] : names, node.location, scope, context)
   return unresolved(names.join('.'), context)
 }
 

@@ -14,6 +14,7 @@ import { alignedPair } from './expression-common.ts'
 import { figureColumnName } from './expression-names.ts'
 import { derive, either, plain, typeOids, type Field, type Value } from './lineage.ts'
 import { fieldOf, hide, Scope, type ScopeItem } from './scope.ts'
+import { missingUsing } from './missing-names.ts'
 import { jsonTable, xmlTable } from './scope-tables.ts'
 import {
   readsPartially,
@@ -159,8 +160,8 @@ function mergedColumn(
   right: readonly ScopeItem[],
   context: Context,
 ): Field {
-  const one = sideColumn(name, left, context)
-  const other = sideColumn(name, right, context)
+  const one = sideColumn(name, 'left', left, context)
+  const other = sideColumn(name, 'right', right, context)
   const equals = applyOperator([{ String: { sval: '=' } }], [one, other], context)
   context.recorder.use(equals, 'join')
   if (equals.opaque) context.recorder.fail(`the join over ${name} cannot be followed`)
@@ -172,11 +173,17 @@ function mergedColumn(
   return { name, value: one }
 }
 
-function sideColumn(name: string, items: readonly ScopeItem[], context: Context): Value {
+function sideColumn(
+  name: string,
+  side: 'left' | 'right',
+  items: readonly ScopeItem[],
+  context: Context,
+): Value {
   const found = fieldOf(visibleFields(items), name)
   if (found !== null) return found
   if (!items.some((item) => item.open)) {
     context.recorder.unresolved.add(name)
+    missingUsing(name, side, context)
     context.recorder.fail(`column ${name} of a join is not in the catalog`)
   }
   return { ...plain(0), opaque: true }

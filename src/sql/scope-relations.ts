@@ -8,6 +8,7 @@ import type { RangeVar } from '@pgsql/types'
 import type { Context } from './analysis-context.ts'
 import { either, opaqueValue, type Field } from './lineage.ts'
 import { actualSchema, newRelation } from './scope-made.ts'
+import { missingRelation } from './missing-names.ts'
 import type { ScopeItem } from './scope.ts'
 import type { RelationRow } from './snapshot.ts'
 
@@ -25,6 +26,7 @@ export function resolveRelations(
     const name = writtenName(node)
     context.recorder.relation(newRelation(node, 'table', [], context), action, null)
     context.recorder.unresolved.add(name)
+    missingRelation(node, name, node.location ?? 0, context)
     context.recorder.fail(`relation ${name} is not in the catalog`)
   }
   return found

@@ -7,6 +7,7 @@ import { settingEffects } from './analysis-recorder.ts'
 import { doBody, everythingRead, quoted } from './analysis-plpgsql.ts'
 import { writeRows } from './analysis-write-targets.ts'
 import { rowFields } from './expression-columns.ts'
+import { missingTarget } from './missing-names.ts'
 import { derive, throughValue, typeOids, type Field, type Value } from './lineage.ts'
 import {
   isFollowedView,
@@ -128,7 +129,11 @@ function copyFrom(statement: CopyStmt, context: Context): null {
     for (const name of written) {
       const column = context.names.columnNamed(relation, name)
       if (column !== null) recorder.column(column, null, 'assign')
-      else recorder.fail(`column ${name} of ${relation.name} is not in the catalog`)
+      else {
+        recorder.unresolved.add(name)
+        missingTarget(name, relation, null, context)
+        recorder.fail(`column ${name} of ${relation.name} is not in the catalog`)
+      }
     }
   }
   const item = relationsItem(variable, relations, context)

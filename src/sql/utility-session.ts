@@ -209,6 +209,8 @@ export function prepare(node: Node, context: Context): null {
   const { name = '', query } = node.PrepareStmt
   const analysis = context.passes.inner(query, statementKind(tagOf(query)), context)
   context.recorder.included.push(analysis)
+  // It stands in this very text, unlike what EXECUTE and FETCH run.
+  if (analysis.missing !== null) context.recorder.lacks(analysis.missing)
   argumentTypes(node, context)
   context.recorder.sessionEffects.push({ kind: 'prepare', name, statement: node })
   return null
@@ -286,6 +288,8 @@ export function declareCursor(node: Node, context: Context): null {
   if (query === undefined) return null
   const analysis = context.passes.inner(query, statementKind(tagOf(query)), context)
   context.recorder.included.push(analysis)
+  // It stands in this very text, unlike what EXECUTE and FETCH run.
+  if (analysis.missing !== null) context.recorder.lacks(analysis.missing)
   context.recorder.sessionEffects.push({
     kind: 'declare',
     name,

@@ -6,6 +6,7 @@ import type { Node, RangeVar } from '@pgsql/types'
 import type { Use } from './access.ts'
 import { stringsOf, type Context } from './analysis-context.ts'
 import type { Field } from './lineage.ts'
+import { missingRelation } from './missing-names.ts'
 import { newRelation } from './scope-made.ts'
 import { fieldsOf, lookupRelations, writtenName } from './scope-relations.ts'
 import type { ScopeItem } from './scope.ts'
@@ -24,7 +25,10 @@ export function actOn(
   if (found.length > 0) return found
   const name = writtenName(node)
   context.recorder.unresolved.add(name)
-  if (!missingIsFine) context.recorder.fail(`relation ${name} is not in the catalog`)
+  if (!missingIsFine) {
+    missingRelation(node, name, null, context)
+    context.recorder.fail(`relation ${name} is not in the catalog`)
+  }
   const made = newRelation(node, 'table', [], context)
   context.recorder.relation(made, action, null)
   return []

@@ -26,6 +26,7 @@ export function analysisOf(access: Partial<Access> = {}, kind = 'select'): Analy
     changesCatalog: false,
     writes: false,
     unresolved: [],
+    missing: null,
     dependsOnSession: false,
     bytes: 100,
   }

@@ -10,7 +10,8 @@ import {
   type Configuration,
   type ConfigurationError,
 } from '../../../src/config/config.ts'
-import { durationMs, nearest, sizeBytes } from '../../../src/config/values.ts'
+import { durationMs, sizeBytes } from '../../../src/config/values.ts'
+import { nearest } from '../../../src/core/core.ts'
 
 let directory = ''
 beforeAll(() => {

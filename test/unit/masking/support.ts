@@ -54,6 +54,7 @@ export function analysis(
     changesCatalog: false,
     writes: false,
     unresolved: [],
+    missing: null,
     dependsOnSession: false,
     bytes: 0,
   }
