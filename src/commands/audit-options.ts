@@ -39,11 +39,14 @@ export async function directoryOf(args: DirectoryArguments): Promise<string> {
 
 async function configuredDirectory(path: string): Promise<string> {
   if (!existsSync(path)) return 'regate-data/audit'
-  const { loadConfiguration } = await import('../config/config.ts')
-  const loaded = await loadConfiguration(path, process.env)
+  const { loadConfiguration, formatConfigurationError } = await import('../config/config.ts')
+  // Whoever reads the log need not have what serving takes, and the directory may be read-only.
+  const needed = { keys: ['audit'], concerns: () => false }
+  const loaded = await loadConfiguration(path, process.env, needed)
   if (loaded.kind === 'ok') return loaded.configuration.audit.directory
-  throw new CommandFailure(`${path} has errors, so where the log is cannot be read from it`, {
-    hint: 'name the directory with --directory, or see `regate serve --check`',
+  throw new CommandFailure('where the log is cannot be read from the configuration', {
+    detail: loaded.errors.map((error) => formatConfigurationError(error, path)).join('; '),
+    hint: 'name the directory with --directory',
   })
 }
 

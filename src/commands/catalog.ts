@@ -71,7 +71,7 @@ const dumpCommand = {
   handler: async (args: ArgumentsCamelCase<DumpArguments>): Promise<void> => {
     const { catalog } =
       args.url === undefined
-        ? await configured(await configurationFrom(args.config), args)
+        ? await configured(await databasesFrom(args), args)
         : await byUrl(args.url)
     const text = `${JSON.stringify(catalog.snapshot)}\n`
     if (args.output === '-') {
@@ -106,6 +106,17 @@ export async function byUrl(url: string) {
   }
 }
 
+/** What the configuration says of databases: the rest of it may be unfinished. */
+function databasesFrom(args: Pick<DumpArguments, 'config' | 'database'>): Promise<Configuration> {
+  const wanted = args.database
+  return configurationFrom(args.config, {
+    keys: ['databases'],
+    // The password of the one role that is used is asked for when it connects.
+    concerns: ([, name, part]) =>
+      part !== 'roles' && (wanted === undefined || name === wanted || name === '*'),
+  })
+}
+
 /** The catalog of a database of the configuration. */
 export async function configured(
   configuration: Configuration,
@@ -119,7 +130,9 @@ export async function configured(
       misuse: true,
     })
   }
-  const upstreams = await upstreamsOf(configuration, process.env, systemClock)
+  const own = configuration.databases.has(database) ? database : '*'
+  const databases = new Map([...configuration.databases].filter(([name]) => name === own))
+  const upstreams = await upstreamsOf({ ...configuration, databases }, process.env, systemClock)
   const upstream = upstreamFor(upstreams, database)
   if (upstream === null) {
     throw new CommandFailure(`${configuration.path} has no database ${database}`, { misuse: true })

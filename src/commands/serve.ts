@@ -6,7 +6,7 @@
  */
 import type { Logger } from 'pino'
 import type { ArgumentsCamelCase, Argv } from 'yargs'
-import type { Configuration } from '../config/config.ts'
+import type { Configuration, Needed } from '../config/config.ts'
 import { tuneEngine } from './engine.ts'
 import { CommandFailure } from './failure.ts'
 import type { Runtime } from './runtime.ts'
@@ -33,10 +33,10 @@ function builder(yargs: Argv): Argv<ServeArguments> {
     .example('$0 serve --config regate.yaml --check', 'all errors of the configuration at once')
 }
 
-/** Loads a configuration or fails with every error in it. */
-export async function configurationFrom(path: string): Promise<Configuration> {
+/** Loads a configuration, or what is needed of it, or fails with every error in it. */
+export async function configurationFrom(path: string, needed?: Needed): Promise<Configuration> {
   const { formatConfigurationError, loadConfiguration } = await import('../config/config.ts')
-  const loaded = await loadConfiguration(path, process.env)
+  const loaded = await loadConfiguration(path, process.env, needed)
   if (loaded.kind === 'ok') return loaded.configuration
   const lines = loaded.errors.map((error) => formatConfigurationError(error, path))
   const count = loaded.errors.length

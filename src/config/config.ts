@@ -17,6 +17,7 @@ export {
   loadConfiguration,
   parseConfiguration,
   type LoadedConfiguration,
+  type Needed,
 } from './load.ts'
 export { configurationJsonSchema } from './schema.ts'
 export { readSecret, type SecretSource } from './secrets.ts'

@@ -4,7 +4,7 @@
  */
 import type { z } from 'zod'
 import { configurationJsonSchema } from './schema.ts'
-import { nearest } from '../core/core.ts'
+import { nearest, nearestOf } from '../core/core.ts'
 
 /** One thing that is wrong with a configuration. */
 export interface ConfigurationError {
@@ -111,11 +111,15 @@ function unknownKey(path: Path, document: unknown): Finding {
     path,
     atKey: true,
     message: 'unknown key',
-    fix:
-      similar === null
-        ? `remove it; known here: ${unique.toSorted().join(', ') || 'none'}`
-        : `did you mean ${similar}?`,
+    fix: similar === null ? `remove it; ${knownWords(name, unique)}` : `did you mean ${similar}?`,
   }
+}
+
+/** More names than a line holds are of no use. */
+function knownWords(name: string, known: readonly string[]): string {
+  if (known.length <= 12) return `known here: ${known.toSorted().join(', ') || 'none'}`
+  const few = nearestOf(name, known, 3)
+  return `the nearest of ${String(known.length)} known here: ${few.join(', ')}`
 }
 
 function mismatch(path: Path, document: unknown): Finding {

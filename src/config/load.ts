@@ -6,7 +6,7 @@ import { readFile } from 'node:fs/promises'
 import { dirname, resolve } from 'node:path'
 import { isMap, isNode, isPair, LineCounter, parseDocument, type Document } from 'yaml'
 import { configurationOf, type Configuration } from './configuration.ts'
-import { explain, keyOf, type ConfigurationError, type Finding } from './explain.ts'
+import { explain, keyOf, type ConfigurationError, type Finding, type Path } from './explain.ts'
 import { checkRules } from './rules.ts'
 import { configurationSchema, type ConfigurationDocument } from './schema.ts'
 
@@ -18,10 +18,19 @@ type Environment = Readonly<Record<string, string | undefined>>
 
 const fileBytesMax = 4 * 1024 * 1024
 
+/** What a command needs of a file; the rest of it may be wrong, and its secrets may be elsewhere. */
+export interface Needed {
+  /** Top-level keys; nothing else is looked at. */
+  readonly keys: readonly string[]
+  /** Of the rules' findings below these keys (files, secrets) those that matter; default all. */
+  readonly concerns?: (path: Path) => boolean
+}
+
 /** Loads a file. Rejects only for faults of regate itself: everything else is an error with a fix. */
 export async function loadConfiguration(
   path: string,
   environment: Environment,
+  needed?: Needed,
 ): Promise<LoadedConfiguration> {
   const file = resolve(path)
   let text: string
@@ -32,7 +41,7 @@ export async function loadConfiguration(
     const why = code === 'ENOENT' ? 'there is no such file' : `it cannot be read (${code})`
     return failed({ key: '', message: `${file}: ${why}`, fix: 'name the file with --config' })
   }
-  return parseConfiguration(text, file, environment)
+  return parseConfiguration(text, file, environment, needed)
 }
 
 /** The same for a text that is already there; `path` says what its paths are relative to. */
@@ -40,6 +49,7 @@ export function parseConfiguration(
   text: string,
   path: string,
   environment: Environment,
+  needed?: Needed,
 ): LoadedConfiguration {
   if (text.length > fileBytesMax) {
     return failed({ key: '', message: 'is larger than 4 MB', fix: 'is this the right file?' })
@@ -65,10 +75,11 @@ export function parseConfiguration(
     return { kind: 'errors', errors }
   }
   const directory = dirname(resolve(path))
-  const document: unknown = yaml.toJS() ?? {}
+  const whole: unknown = yaml.toJS() ?? {}
+  const document = needed === undefined ? whole : onlyKeys(whole, needed.keys)
   const checked = configurationSchema.safeParse(document)
   const findings: Finding[] = checked.success
-    ? [...checkRules(checked.data, { directory, environment })]
+    ? checkRules(checked.data, { directory, environment }).filter((one) => matters(one, needed))
     : [
         ...checked.error.issues.flatMap((issue) => explain(issue, document)),
         ...rulesOfWhatFits(document, directory, environment),
@@ -81,6 +92,24 @@ export function parseConfiguration(
   return { kind: 'ok', configuration: configurationOf(data, resolve(path), directory, environment) }
 }
 
+/** What stands in for keys that must be there, and are not looked at. */
+const filler: Readonly<Record<string, unknown>> = {
+  databases: { '*': { upstream: { host: 'localhost' }, roles: { default: { user: 'x' } } } },
+  authentication: [{ method: 'trust' }],
+  policy: { bundle: '.' },
+}
+
+function onlyKeys(document: unknown, keys: readonly string[]): unknown {
+  if (typeof document !== 'object' || document === null) return document
+  const given = Object.entries(document).filter(([name]) => keys.includes(name))
+  return { ...filler, ...Object.fromEntries(given) }
+}
+
+function matters({ path }: Finding, needed: Needed | undefined): boolean {
+  if (needed === undefined) return true
+  return needed.keys.includes(String(path[0])) && needed.concerns?.(path) !== false
+}
+
 /** With errors of shape, the rules still run over the top-level keys that are right. */
 function rulesOfWhatFits(
   document: unknown,
@@ -89,11 +118,6 @@ function rulesOfWhatFits(
 ): readonly Finding[] {
   if (typeof document !== 'object' || document === null) return []
   const given = document as Record<string, unknown>
-  const filler: Record<string, unknown> = {
-    databases: { '*': { upstream: { host: 'localhost' }, roles: { default: { user: 'x' } } } },
-    authentication: [{ method: 'trust' }],
-    policy: { bundle: '.' },
-  }
   const whole: Record<string, unknown> = {}
   for (const name of Object.keys(configurationSchema.shape)) {
     const field = configurationSchema.shape[name as keyof typeof configurationSchema.shape]

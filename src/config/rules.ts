@@ -2,8 +2,8 @@
  * What concerns more than one key, the files that are named, and the environment. Each rule adds
  * its findings to those of all the others, so that a person sees everything at once.
  */
-import { accessSync, constants, statSync } from 'node:fs'
-import { resolve } from 'node:path'
+import { accessSync, constants, existsSync, statSync } from 'node:fs'
+import { dirname, resolve } from 'node:path'
 import { isAllowedUrl, isAsymmetricAlgorithm, matchFault } from '../identity/identity.ts'
 import type { Finding, Path } from './explain.ts'
 import type { ConfigurationDocument } from './schema.ts'
@@ -259,14 +259,16 @@ const fileKeys = new Set(['cert', 'key', 'ca', 'crl', 'client_ca', 'client_crl',
 
 /** Files that must be there when regate starts. */
 function checkFiles(document: ConfigurationDocument, around: Surroundings, report: Report): void {
-  const check = (path: Path, name: string): void => {
+  const check = (path: Path, name: string, made?: string): void => {
     const file = resolve(around.directory, name)
     try {
       accessSync(file, constants.R_OK)
     } catch (error) {
       const code = (error as NodeJS.ErrnoException).code
-      const why = code === 'ENOENT' ? 'does not exist' : `cannot be read (${code ?? 'unknown'})`
-      report(path, `${file} ${why}`, 'correct the path; it is relative to this file')
+      const missing = code === 'ENOENT'
+      const why = missing ? 'does not exist' : `cannot be read (${code ?? 'unknown'})`
+      const make = missing && made !== undefined ? `, or make it with \`${made}\`` : ''
+      report(path, `${file} ${why}`, `correct the path; it is relative to this file${make}`)
     }
   }
   const visit = (value: unknown, path: Path): void => {
@@ -280,7 +282,10 @@ function checkFiles(document: ConfigurationDocument, around: Surroundings, repor
   }
   visit(document, [])
   document.authentication.forEach((entry, index) => {
-    if (entry.method === 'scram') check(['authentication', index, 'users'], entry.users)
+    if (entry.method !== 'scram') return
+    const elsewhere = entry.users === 'users.yaml' ? '' : ` --users ${entry.users}`
+    const made = `regate user add ann --group agents${elsewhere}`
+    check(['authentication', index, 'users'], entry.users, made)
   })
   const { policy } = document
   checkBundle(['policy', 'bundle'], policy.bundle)
@@ -290,14 +295,30 @@ function checkFiles(document: ConfigurationDocument, around: Surroundings, repor
     policy.shadow.data.forEach((name, index) => check(['policy', 'shadow', 'data', index], name))
   }
   if (policy.opa !== undefined) check(['policy', 'opa'], policy.opa)
+  checkWritable(resolve(around.directory, document.audit.directory), report)
 
   function checkBundle(path: Path, bundle: unknown): void {
     if (typeof bundle !== 'string') return
-    check(path, bundle)
+    check(path, bundle, /gz$/.test(bundle) ? undefined : `regate policy init ${bundle}`)
     const file = resolve(around.directory, bundle)
     const facts = statSync(file, { throwIfNoEntry: false })
     if (facts?.isFile() === true && !/\.tar\.gz$|\.tgz$/.test(file)) {
       report(path, `${file} is no bundle`, 'name a directory with policies, or a .tar.gz')
     }
+  }
+}
+
+/** The audit log is written before anything runs: a directory that takes no file refuses everything. */
+function checkWritable(directory: string, report: Report): void {
+  try {
+    let place = directory
+    while (!existsSync(place) && dirname(place) !== place) place = dirname(place)
+    if (!statSync(place).isDirectory()) throw new Error(`${place} is no directory`)
+    accessSync(place, constants.W_OK | constants.X_OK)
+  } catch (error) {
+    const code = (error as NodeJS.ErrnoException).code
+    const why = code ?? (error as Error).message
+    const fix = 'name a directory that regate may write to, or change its owner'
+    report(['audit', 'directory'], `${directory} cannot be written to (${why})`, fix)
   }
 }

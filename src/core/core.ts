@@ -6,7 +6,7 @@ export { faults, ProxyError, type FaultCode, type FaultDetails } from './errors.
 export { cut, harmlessJson, jsonText, printable, printableLines } from './printable.ts'
 export { Interrupt } from './interrupt.ts'
 export { JobQueue } from './job-queue.ts'
-export { nearest } from './nearest.ts'
+export { nearest, nearestOf } from './nearest.ts'
 export { defaultLimits, type Limits } from './limits.ts'
 export {
   bucketStartUs,

@@ -14,6 +14,15 @@ export function nearest(word: string, known: readonly string[]): string | null {
   return best
 }
 
+/** The known words in the order of their distance, so many of them. */
+export function nearestOf(word: string, known: readonly string[], count: number): string[] {
+  const distances = new Map(
+    known.map((name) => [name, editDistance(word.toLowerCase(), name.toLowerCase())]),
+  )
+  const distance = (name: string): number => distances.get(name) ?? 0
+  return known.toSorted((a, b) => distance(a) - distance(b)).slice(0, count)
+}
+
 function editDistance(a: string, b: string): number {
   let row = Array.from({ length: b.length + 1 }, (_, index) => index)
   for (let i = 1; i <= a.length; i++) {

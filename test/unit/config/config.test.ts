@@ -255,6 +255,43 @@ limits: { drainMax: 1 }
   })
 })
 
+describe('what is not there yet', () => {
+  test('is said with the command that makes it', () => {
+    const found = errors(
+      minimal.replace('users.yaml', 'people.yaml').replace('policies/', 'rules/'),
+    )
+    expect(found.map(({ fix }) => fix)).toEqual([
+      expect.stringContaining('`regate user add ann --group agents --users people.yaml`'),
+      expect.stringContaining('`regate policy init rules/`'),
+    ])
+  })
+
+  test('an audit directory that takes no file is an error of audit.directory', () => {
+    const [found] = errors(`${minimal}audit: { directory: secret/log }\n`)
+    expect(found).toMatchObject({ key: 'audit.directory' })
+    expect(found?.message).toContain('cannot be written to')
+    expect(errors(`${minimal}audit: { directory: a/b/c }\n`)).toEqual([])
+  })
+
+  test('an unknown limit is answered with the nearest names, not with all of them', () => {
+    const [found] = errors(`${minimal}limits: { sessionsHowMany: 3 }\n`)
+    expect(found?.fix).toMatch(/^remove it; the nearest of \d+ known here: \w+, \w+, \w+$/)
+  })
+})
+
+describe('what a command needs', () => {
+  test('may be right where the rest is not', () => {
+    const text = `${minimal.replace('users.yaml', 'none.yaml')}audit: { directory: log }\nlistn: 3\n`
+    const path = join(directory, 'regate.yaml')
+    const needed = { keys: ['audit'], concerns: () => false }
+    const loaded = parseConfiguration(text, path, {}, needed)
+    if (loaded.kind === 'errors') throw new Error(JSON.stringify(loaded.errors))
+    expect(loaded.configuration.audit.directory).toBe(join(directory, 'log'))
+    const wrong = parseConfiguration(`${minimal}audit: { directory: 3 }\n`, path, {}, needed)
+    expect(wrong.kind).toBe('errors')
+  })
+})
+
 describe('values', () => {
   test('durations and sizes', () => {
     expect(durationMs('1.5s')).toBe(1500)
