@@ -60,6 +60,12 @@ export class Catalogs {
     return { ...upstream, catalog: (database) => this.open(database) }
   }
 
+  /** `host:port` of the server that has the database. */
+  address(name: string): string {
+    const target = upstreamFor(this.#options.upstreams, name)?.target(name)
+    return target === undefined ? 'nowhere' : `${target.host}:${String(target.port)}`
+  }
+
   /** The database's catalog, as new as this call, until it is released. */
   async open(database: string): Promise<OpenCatalog> {
     const upstream = upstreamFor(this.#options.upstreams, database)

@@ -16,7 +16,7 @@ import type {
   TryAnswer,
   TryQuestion,
 } from '../control/control.ts'
-import { systemClock } from '../core/core.ts'
+import { systemClock, wordsOf } from '../core/core.ts'
 import {
   attemptLimitsOf,
   Authenticator,
@@ -158,7 +158,8 @@ export class DataPlane implements DataPlanePort {
     const failed = await this.#catalogs.warm()
     return failed.map(({ database, error }) => {
       this.#options.log.warn({ database, err: error }, 'catalog: cannot be read yet')
-      return `database ${database} cannot be read: ${String(error)}`
+      const place = this.#catalogs.address(database)
+      return `database ${database} (${place}) cannot be read: ${wordsOf(error)}`
     })
   }
 

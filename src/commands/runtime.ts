@@ -74,9 +74,13 @@ async function start(options: RuntimeOptions, undo: Undo): Promise<Runtime> {
   )
   const workers = checkOnly || configuration.workers === 1 ? null : await makePool(options, control)
   const served: Served = workers ?? (await serveHere(options, control, undo))
-  const admin = checkOnly ? null : await control.listen(workers)
+  const admin = checkOnly
+    ? null
+    : await opened('admin', configuration.admin, () => control.listen(workers))
   if (workers !== null) undo.push(() => workers.stop())
-  const address = checkOnly ? configuration.listen : await served.listen()
+  const address = checkOnly
+    ? configuration.listen
+    : await opened('listen', configuration.listen, () => served.listen())
   undo.push(() => control.suspendApprovals())
   // `--check` waits for the catalogs and wants to know what failed; who serves does not wait.
   const warming = served.warm().then(async (failed) => [...failed, ...(await control.checkNames())])
@@ -110,6 +114,44 @@ async function start(options: RuntimeOptions, undo: Undo): Promise<Runtime> {
     },
     stop: () => undo.run(),
   }
+}
+
+/** Starts listening; what the system says against it is told with the keys that decide it. */
+async function opened<T>(
+  key: 'listen' | 'admin',
+  { host, port }: { readonly host: string; readonly port: number },
+  open: () => Promise<T>,
+): Promise<T> {
+  try {
+    return await open()
+  } catch (error) {
+    const code = (error as NodeJS.ErrnoException).code ?? ''
+    const said = unusable[code]
+    if (said === undefined) throw error
+    const where = host.includes(':') ? `[${host}]:${String(port)}` : `${host}:${String(port)}`
+    throw new ProxyError('configuration', `${key}.port: ${where} ${said.what}`, {
+      hint: said.hint(key),
+      cause: error,
+    })
+  }
+}
+
+/** By the system's own names of what can be wrong with an address. */
+const unusable: Readonly<
+  Record<string, { readonly what: string; readonly hint: (key: string) => string }>
+> = {
+  EADDRINUSE: {
+    what: 'is in use',
+    hint: (key) => `end what listens there (another regate?), or set ${key}.port to a free port`,
+  },
+  EADDRNOTAVAIL: {
+    what: 'is no address of this machine',
+    hint: (key) => `set ${key}.host to an address of this machine, or to 0.0.0.0 for all of them`,
+  },
+  EACCES: {
+    what: 'may not be used by this user',
+    hint: (key) => `set ${key}.port to 1024 or above, or give the process the right to the port`,
+  },
 }
 
 /** Who takes the clients: a data plane of this process, or the workers. */

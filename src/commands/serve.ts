@@ -14,6 +14,7 @@ import type { Runtime } from './runtime.ts'
 interface ServeArguments {
   config: string
   check: boolean
+  strict: boolean
 }
 
 function builder(yargs: Argv): Argv<ServeArguments> {
@@ -28,6 +29,12 @@ function builder(yargs: Argv): Argv<ServeArguments> {
       type: 'boolean',
       default: false,
       describe: 'check everything that can be checked without serving, and end',
+    })
+    .option('strict', {
+      type: 'boolean',
+      default: false,
+      implies: 'check',
+      describe: 'with --check: a warning is a failure too',
     })
     .example('$0 serve --config regate.yaml', 'the proxy')
     .example('$0 serve --config regate.yaml --check', 'all errors of the configuration at once')
@@ -56,11 +63,13 @@ export const serveCommand = {
     // Loaded only now: `--help` of a command should not wait for engines.
     const { startRuntime } = await import('./runtime.ts')
     const { openLog } = await import('./logger.ts')
-    const log = openLog(args.check ? 'warn' : configuration.logLevel)
     if (args.check) {
-      await check(configuration, log)
+      // What is wrong is printed below, for people.
+      const warnings = await check(configuration, openLog('silent'))
+      if (args.strict && warnings > 0) throw new CommandFailure(`${String(warnings)} to look at`)
       return
     }
+    const log = openLog(configuration.logLevel)
     const runtime = await startRuntime({ configuration, log, environment: process.env })
     process.on('SIGHUP', () => void reload(runtime, args.config, log))
     process.on('SIGUSR2', () => void roll(runtime, log))
@@ -68,8 +77,8 @@ export const serveCommand = {
   },
 }
 
-/** Everything up to listening: policies are built and self-checked, files read. */
-async function check(configuration: Configuration, log: Logger): Promise<void> {
+/** Everything up to listening: policies are built and self-checked, files read. Counts warnings. */
+async function check(configuration: Configuration, log: Logger): Promise<number> {
   const { startRuntime } = await import('./runtime.ts')
   const local = { ...configuration.listen, host: '127.0.0.1', port: 0 }
   const admin = { ...configuration.admin, host: '127.0.0.1', port: 0 }
@@ -82,6 +91,7 @@ async function check(configuration: Configuration, log: Logger): Promise<void> {
   await runtime.stop()
   const problems = runtime.warnings.map((line) => `  warning: ${line}\n`).join('')
   process.stdout.write(`${configuration.path} is right\n${problems}`)
+  return runtime.warnings.length
 }
 
 async function reload(runtime: Runtime, path: string, log: Logger): Promise<void> {

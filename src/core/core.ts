@@ -2,7 +2,7 @@
 export { assert, assertNever, AssertionError, present } from './assert.ts'
 export { Bag, type Place } from './bag.ts'
 export { systemClock, type Clock } from './clock.ts'
-export { faults, ProxyError, type FaultCode, type FaultDetails } from './errors.ts'
+export { faults, ProxyError, wordsOf, type FaultCode, type FaultDetails } from './errors.ts'
 export { cut, harmlessJson, jsonText, printable, printableLines } from './printable.ts'
 export { Interrupt } from './interrupt.ts'
 export { JobQueue } from './job-queue.ts'

@@ -66,3 +66,18 @@ export class ProxyError extends Error {
     this.position = details.position
   }
 }
+
+/** What an error and its causes say, in one line, without the names of classes. */
+export function wordsOf(error: unknown): string {
+  const words: string[] = []
+  let current: unknown = error
+  for (let depth = 0; current instanceof Error && depth < 4; depth++) {
+    const { message } = current
+    if (message !== '' && !words.some((known) => known.includes(message))) words.push(message)
+    if (current instanceof AggregateError && message === '') {
+      words.push(...current.errors.map((inner) => wordsOf(inner)))
+    }
+    current = current.cause
+  }
+  return words.length === 0 ? String(error) : words.join(': ')
+}

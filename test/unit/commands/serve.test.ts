@@ -49,6 +49,16 @@ describe.runIf(existsSync('dist/main.js'))('regate serve', () => {
     })
   }
 
+  test('a port that is in use is named with its key', async () => {
+    const running = await start()
+    const taken = serveProxy(postgres, {
+      users,
+      upstream: { user: 'app', password },
+      configuration: { listen: { host: '127.0.0.1', port: running.port } },
+    })
+    await expect(taken).rejects.toThrow(/listen\.port: 127\.0\.0\.1:\d+ is in use/)
+  })
+
   test('serves, says it is ready, and writes no secret anywhere', async () => {
     const running = await start({ log: { level: 'trace' } })
     const client = await connect(running)
