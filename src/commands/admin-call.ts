@@ -58,7 +58,11 @@ export async function callAdmin(
   if (answer.statusCode < 200 || answer.statusCode > 299) {
     const { error, detail, hint } = parsed
     const known = typeof hint === 'string' ? hint : null
-    const login = answer.statusCode === 401 ? `put a token into ${name}` : null
+    const given = (process.env[name] ?? '') !== ''
+    const refused = given
+      ? `the token in ${name} is not accepted: is it this admin API's, and still valid?`
+      : `put a token into ${name}`
+    const login = answer.statusCode === 401 ? refused : null
     throw new CommandFailure(
       escaped(typeof error === 'string' ? error : `status ${String(answer.statusCode)}`),
       {

@@ -3,7 +3,8 @@ import { existsSync, statSync } from 'node:fs'
 import { once } from 'node:events'
 import type { Argv } from 'yargs'
 import { auditFilter, FilterError, filterNames, type AuditFilter } from '../audit/audit.ts'
-import { systemClock } from '../core/core.ts'
+import { nearest, nearestOf, systemClock } from '../core/core.ts'
+import { statementKinds } from '../sql/parser-kinds.ts'
 import { CommandFailure } from './failure.ts'
 
 export interface DirectoryArguments {
@@ -88,7 +89,24 @@ export function filterOf(args: Readonly<Record<string, unknown>>): AuditFilter {
     if (typeof value === 'string') given[name] = value
     else if (Array.isArray(value)) given[name] = value.map(String)
   }
+  for (const [name, known] of Object.entries(knownValues)) {
+    for (const one of [given[name] ?? []].flat()) {
+      if (known.includes(one)) continue
+      const meant = nearest(one, known)
+      const few =
+        meant === null
+          ? `known are: ${nearestOf(one, known, 4).join(', ')}${known.length > 4 ? ', …' : ''}`
+          : `did you mean ${meant}?`
+      throw new CommandFailure(`--${name}: there is no ${one}`, { hint: few, misuse: true })
+    }
+  }
   return misused(() => auditFilter(given, systemClock.nowMs()))
+}
+
+/** Filters whose values are few: another one would find nothing, in silence. */
+const knownValues: Readonly<Record<string, readonly string[]>> = {
+  action: ['allow', 'mask', 'deny', 'approve'],
+  kind: statementKinds,
 }
 
 /** A filter or cursor that cannot be understood is misuse of the command. */

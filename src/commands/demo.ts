@@ -4,6 +4,7 @@
  * tries that itself and says so with its exit code.
  */
 import type { ArgumentsCamelCase, Argv } from 'yargs'
+import { basename } from 'node:path'
 import type { Demo } from './demo/start.ts'
 import { CommandFailure } from './failure.ts'
 import { untilStopped } from './serve.ts'
@@ -42,6 +43,11 @@ export const demoCommand = {
   describe: 'A PostgreSQL with sample data, policies and the proxy, to try',
   builder,
   handler: async (args: ArgumentsCamelCase<DemoArguments>): Promise<void> => {
+    for (const name of ['port', 'admin-port'] as const) {
+      const port = args[name]
+      if (Number.isInteger(port) && port >= 0 && port <= 65_535) continue
+      throw new CommandFailure(`--${name} is a number from 0 to 65535`, { misuse: true })
+    }
     // Loaded only now: `--help` of a command should not wait for engines.
     const { startDemo } = await import('./demo/start.ts')
     const { openLog } = await import('./logger.ts')
@@ -67,9 +73,12 @@ export const demoCommand = {
   },
 }
 
+/** As it was called; npx must not ask a registry for the name. */
+const regate = basename(process.argv[1] ?? '') === 'regate' ? 'regate' : 'npx --no regate'
+
 function guide(demo: Demo): string {
   const { port } = demo.runtime
-  const command = port === 6432 ? 'npx regate sql' : `npx regate sql -p ${port}`
+  const command = port === 6432 ? `${regate} sql` : `${regate} sql -p ${port}`
   return `
 regate listens on 127.0.0.1:${port}, in front of PostgreSQL ${demo.serverVersion} with a small shop.
 
@@ -85,7 +94,7 @@ As agent, try:
   BEGIN; DELETE FROM orders;                              the refusal is an error, the session lives on
 
 As admin nothing is masked. With a token instead of a password (ada is an engineer, grace an admin):
-  PGPASSWORD=$(npx regate login --issuer ${demo.provider.issuer} --client-id ${demo.provider.clientId} --print) \\
+  PGPASSWORD=$(${regate} login --issuer ${demo.provider.issuer} --client-id ${demo.provider.clientId} --print) \\
     ${command} -U ada -d shop
 (open the page it prints, log in as ada; any password will do)
 

@@ -145,7 +145,7 @@ function sourceWords(source: OutputSource): string {
 }
 
 function decisionLines(decision: StatementDecision, plan: MaskPlan): string[] {
-  const lines = [`${decision.action}: ${decision.reason}`]
+  const lines = [[decision.action, decision.reason].filter((part) => part !== '').join(': ')]
   if (decision.rule !== '') lines.push(`rule ${decision.rule}`)
   if (decision.hint !== '') lines.push(`hint: ${decision.hint}`)
   for (const [column, mask] of decision.masks) lines.push(`mask ${column}: ${mask.kind}`)

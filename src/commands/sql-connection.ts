@@ -177,12 +177,22 @@ function isWithoutTls(error: unknown): boolean {
 function failed(cause: unknown): CommandFailure {
   const message = cause as ServerMessage & Error
   const text = message.code === undefined ? message.message : formatMessage(message, null)
+  // What a server said has hints of its own.
   return new CommandFailure(text, {
-    hint: isWithoutTls(cause)
-      ? 'sslmode asks for TLS: give the proxy listen.tls, or connect with sslmode=prefer'
-      : 'is the proxy running? `regate demo` starts one, and prints how to connect',
+    ...(message.severity === undefined ? { hint: hintFor(message) } : {}),
     cause,
   })
+}
+
+/** What to do where no server answered, or none could be asked. */
+function hintFor(error: Error): string {
+  if (isWithoutTls(error)) {
+    return 'sslmode asks for TLS: give the proxy listen.tls, or connect with sslmode=prefer'
+  }
+  if (error.message.includes('password must be a string')) {
+    return 'no password: set PGPASSWORD, or write it into the URL'
+  }
+  return 'is the proxy running? `regate demo` starts one, and prints how to connect'
 }
 
 /** Cancels what the client runs, over a connection that is protected like its own. */

@@ -71,6 +71,11 @@ const addCommand = {
       groups: args.group ?? null,
       email: args.email ?? null,
       type: args.type ?? null,
+    }).catch((error: unknown) => {
+      const { code } = error as NodeJS.ErrnoException
+      if (code === undefined) throw error
+      const why = code === 'ENOENT' ? 'its directory does not exist' : code
+      throw new CommandFailure(`--users ${args.users} cannot be written: ${why}`, { misuse: true })
     })
     process.stderr.write(`${args.name} ${outcome} in ${args.users}\n`)
     if (generated !== null) process.stdout.write(`${generated}\n`)

@@ -110,7 +110,9 @@ function signingParameters(
 }
 
 function buildFault(directory: string, words: string): ProxyError {
-  return new ProxyError('policy_fault', `OPA could not build ${directory}`, {
+  const first = /(\S+\.rego:\d+: [^\n]+)/.exec(words)?.[1]
+  const what = first === undefined ? '' : `: ${first}`
+  return new ProxyError('policy_fault', `OPA could not build ${directory}${what}`, {
     detail: words.trim(),
     hint: '`regate policy check` shows every error with its line',
   })

@@ -406,7 +406,14 @@ export async function readDataFiles(
         const text = await readFile(path, 'utf8')
         document = path.endsWith('.json') ? JSON.parse(text) : parseYaml(text)
       } catch (cause) {
-        throw new ProxyError('configuration', `policy.data: ${path} cannot be read`, { cause })
+        const form = path.endsWith('.json') ? 'JSON' : 'YAML'
+        const said = cause instanceof Error ? cause.message : String(cause)
+        // The system's own errors are about the file, the parser's about what is in it.
+        const what =
+          (cause as NodeJS.ErrnoException).syscall === undefined
+            ? `is not valid ${form}: ${said.split('\n', 1)[0] ?? ''}`
+            : 'cannot be read'
+        throw new ProxyError('configuration', `policy.data: ${path} ${what}`, { cause })
       }
       if (typeof document !== 'object' || document === null || Array.isArray(document)) {
         throw new ProxyError('configuration', `policy.data: ${path} must hold an object`)

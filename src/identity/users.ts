@@ -12,8 +12,9 @@
  */
 import { randomBytes } from 'node:crypto'
 import { chmod, open, readFile, rename, stat, unlink } from 'node:fs/promises'
-import { Document, parseDocument } from 'yaml'
+import { Document, isNode, LineCounter, parseDocument } from 'yaml'
 import { z } from 'zod'
+import { nearest } from '../core/core.ts'
 import {
   formatVerifier,
   MockVerifiers,
@@ -48,11 +49,22 @@ export class UsersError extends Error {
 
 /** Reads the text of a users.yaml. Throws UsersError with all errors. */
 export function parseUsers(text: string, path: string): ReadonlyMap<string, LocalUser> {
-  const document = parseDocument(text, { uniqueKeys: true, maxAliasCount: 0 } as never)
+  const lines = new LineCounter()
+  const options = { uniqueKeys: true, maxAliasCount: 0, lineCounter: lines }
+  const document = parseDocument(text, options as never)
   if (document.errors.length > 0) {
     throw new UsersError(
       document.errors.map((error) => `${path}: ${firstLine(error.message)}`).join('\n'),
     )
+  }
+  const at = (keys: readonly PropertyKey[]): string => {
+    // Of what is missing, the place of what it is missing in.
+    for (let count = keys.length; count > 0; count--) {
+      const node: unknown = document.getIn(keys.slice(0, count), true)
+      const offset = isNode(node) ? node.range?.[0] : undefined
+      if (offset !== undefined) return `${path}:${String(lines.linePos(offset).line)}`
+    }
+    return path
   }
   const content: unknown = document.toJS({ maxAliasCount: 100 })
   const users = new Map<string, LocalUser>()
@@ -65,14 +77,15 @@ export function parseUsers(text: string, path: string): ReadonlyMap<string, Loca
     const parsed = userSchema.safeParse(value)
     if (!parsed.success) {
       for (const issue of parsed.error.issues) {
-        faults.push(`${path}: ${[name, ...issue.path].join('.')}: ${issue.message}`)
+        const keys = [name, ...issue.path]
+        faults.push(`${at(keys)}: ${keys.map(String).join('.')}: ${wordsOfIssue(issue)}`)
       }
       continue
     }
     const verifier = parseVerifier(parsed.data.verifier)
     if (verifier === null) {
       faults.push(
-        `${path}: ${name}.verifier: no SCRAM-SHA-256 verifier as in pg_authid; \`regate user add ${name}\` writes one`,
+        `${at([name, 'verifier'])}: ${name}.verifier: no SCRAM-SHA-256 verifier as in pg_authid; \`regate user add ${name}\` writes one`,
       )
       continue
     }
@@ -80,6 +93,23 @@ export function parseUsers(text: string, path: string): ReadonlyMap<string, Loca
   }
   if (faults.length > 0) throw new UsersError(faults.join('\n'))
   return users
+}
+
+const expectations: Readonly<Record<string, string>> = {
+  array: 'a list is expected, such as [agents]',
+  string: 'text is expected',
+  object: 'a map with groups and verifier is expected',
+}
+
+function wordsOfIssue(issue: z.core.$ZodIssue): string {
+  if (issue.code === 'unrecognized_keys') {
+    const [key = ''] = issue.keys
+    const meant = nearest(key, Object.keys(userSchema.shape))
+    return `unknown key ${key}${meant === null ? '' : `; did you mean ${meant}?`}`
+  }
+  if (issue.code !== 'invalid_type') return issue.message
+  const own = issue.message.startsWith('Invalid input') ? undefined : issue.message
+  return own ?? expectations[issue.expected] ?? issue.message
 }
 
 function firstLine(text: string): string {

@@ -16,6 +16,7 @@ import {
   decodeStatementDecision,
   volatileInputs,
 } from './decode.ts'
+import { dataProblems } from './data-schema.ts'
 import { fingerprintOf } from './fingerprint.ts'
 import {
   besideStatement,
@@ -45,6 +46,8 @@ export interface Declarations {
   readonly constants: 'visible' | 'hidden'
   /** `data`: masks come from nowhere but data.regate.columns. */
   readonly classification: 'data' | 'unknown'
+  /** `pack`: data.regate has the shape that the shipped pack reads, and is checked for it. */
+  readonly data: 'pack' | 'own'
   /**
    * `polled`: names may be looked up in a catalog as old as the last poll, so that no statement
    * waits for the DDL before it. Only where nothing is classified.
@@ -146,6 +149,7 @@ export class Policy {
     const dataHash = createHash('sha256').update(this.dataBytes).digest('hex')
     this.#content = `${moduleHash}-${dataHash}`
     this.revision = revisionOf(bundle, this.#content, options)
+    if (this.declares.data === 'pack') checkData(this.data)
     const { inputs, onDemand } = this.declares
     this.givenAtOnce = new Set([...inputs].filter((name) => !onDemand.has(name)))
     this.classified = classifiedColumns(this.data, this.declares)
@@ -427,12 +431,25 @@ function readDeclarations(manifest: Manifest): Declarations {
   }
   const onDemand = list('on_demand')
   const classification = custom['classification'] === 'data' ? 'data' : 'unknown'
+  const data = custom['data'] ?? 'own'
+  if (data !== 'pack' && data !== 'own') {
+    throw declarationFault('custom.regate.data must be pack or own')
+  }
   const catalog = custom['catalog'] ?? 'fresh'
   if (catalog !== 'fresh' && catalog !== 'polled') {
     throw declarationFault('custom.regate.catalog must be fresh or polled')
   }
   const inputs = new Set([...list('inputs'), ...onDemand])
-  return { inputs, onDemand, constants, classification, catalog }
+  return { inputs, onDemand, constants, classification, data, catalog }
+}
+
+function checkData(data: Readonly<Record<string, unknown>>): void {
+  const problems = dataProblems(data)
+  if (problems.length === 0) return
+  const count = problems.length === 1 ? 'a mistake' : `${String(problems.length)} mistakes`
+  throw new ProxyError('policy_fault', `the policy's data has ${count}: ${problems.join('; ')}`, {
+    hint: 'docs/policies/README.md says what every key means; correct data.json or the files of policy.data',
+  })
 }
 
 function declarationFault(message: string): ProxyError {

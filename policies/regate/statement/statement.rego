@@ -20,6 +20,7 @@ import data.regate.masking
 #     inputs: [time, estimate]
 #     on_demand: [time, estimate]
 #     classification: data
+#     data: pack
 decision := {
 	"action": "deny",
 	"rule": "regate.statement.asks",
