@@ -113,7 +113,7 @@ test_masked_columns_are_not_written_through_a_view_or_in_a_partition if {
 			"effects": ["write"], "relations": [inputs.relation("gn", ["update"])],
 			"columns": [object.union(inputs.column("ssn", ["assign"]), {"through": through})],
 		})
-		denied := statement.decision with input as asked with data.regate.groups as groups with data.regate.columns as inputs.columns
+		denied := inputs.judge(asked, groups, inputs.columns)
 		denied.rule == "regate.masking.write"
 	}
 }
