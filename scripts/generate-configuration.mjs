@@ -2,16 +2,9 @@
 // only what has changed; a package that is installed read-only keeps what it came with.
 import { readFileSync, writeFileSync } from 'node:fs'
 import { configurationJsonSchema } from '../dist/config/config.js'
+import { withLimitTexts } from './limit-texts.mjs'
 
-const schema = configurationJsonSchema()
-
-// What a limit is stands where it is defined.
-const limits = readFileSync('src/core/limits.ts', 'utf8')
-for (const [, text, name] of limits.matchAll(/\/\*\* ([^*]+) \*\/\n +(\w+):/g)) {
-  const property = schema.properties.limits.properties[name]
-  if (property === undefined) throw new Error(`limits.${name} is not in the schema`)
-  property.description = `${text} (${property.description})`
-}
+const schema = withLimitTexts(configurationJsonSchema())
 
 function write(path, text) {
   let before = ''

@@ -4,7 +4,7 @@ import { once } from 'node:events'
 import type { Argv } from 'yargs'
 import { auditFilter, FilterError, filterNames, type AuditFilter } from '../audit/audit.ts'
 import { nearest, nearestOf, systemClock } from '../core/core.ts'
-import { statementKinds } from '../sql/parser-kinds.ts'
+import { statementKinds } from '../sql/sql.ts'
 import { CommandFailure } from './failure.ts'
 
 export interface DirectoryArguments {

@@ -94,8 +94,11 @@ function accessText(analysis: Analysis | null, plan: MaskPlan | null): string {
   const { relations = [], columns = [], effects = [] } = analysis?.access ?? {}
   return JSON.stringify({
     relations: distinct(relations.map(({ schema, name }) => dottedRelation(schema, name))),
+    // What is only in sight, as the rest of a row that is written, is not what somebody touched.
     columns: distinct(
-      columns.map(({ schema, relation, name }) => dottedColumn(schema, relation, name)),
+      columns
+        .filter(({ uses }) => uses.length > 0)
+        .map(({ schema, relation, name }) => dottedColumn(schema, relation, name)),
     ),
     effects,
     masked_columns: plan?.kind === 'masked' ? distinct(maskedColumnsOf(plan.outputs)) : [],

@@ -183,7 +183,7 @@ describe('in a terminal', { timeout: 120_000 }, () => {
       ...['-c', `SELECT * FROM "${hostile}"`],
     )
     expect(shown).toContain('onerror=alert(1)')
-    expect(shown).toContain('ERROR 42501')
+    expect(shown).toContain('ERROR 42P01')
     expect(acting.exec(uncoloured(shown))).toBeNull()
     const refused = await regate('sql', url.replace('/postgres', `/${encodeURIComponent(hostile)}`))
     expect(refused).toMatch(/regate: /)

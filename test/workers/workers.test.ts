@@ -169,7 +169,7 @@ it('hears of a table that a session of the other worker has made', async () => {
       // The poll alone would take seconds; until it is known, the name is refused, never guessed.
       await until(`table ${index} is known`, async () => {
         const failure = await failureOf(other.query(`SELECT id FROM made_${index}`))
-        if (failure !== 'none') expect(failure).toBe('42501')
+        if (failure !== 'none') expect(failure).toBe('42P01')
         return failure === 'none'
       })
     }

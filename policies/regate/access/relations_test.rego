@@ -120,10 +120,9 @@ test_a_catalog_that_holds_values_is_closed_behind_a_function if {
 	base := object.union(inputs.relation_in("pg_catalog", "pg_stats", ["select"]), {"through": "function"})
 	access := {"relations": [base], "functions": [inputs.function_of("public", "ps", "volatile")]}
 	asked := inputs.statement(["readers"], "select", access)
-	denied := data.regate.statement.decision with input as asked with data.regate.groups as {"readers": {"read": ["*"]}}
+	denied := inputs.judge(asked, {"readers": {"read": ["*"]}}, {})
 	denied.rule == "regate.access.catalogs"
-	allowed := data.regate.statement.decision with input as asked
-		with data.regate.groups as {"readers": {"read": ["*"], "functions": {"public.ps": "allow"}}}
+	allowed := inputs.judge(asked, {"readers": {"read": ["*"], "functions": {"public.ps": "allow"}}}, {})
 	allowed.action == "allow"
 }
 
@@ -150,8 +149,8 @@ _chosen_by_path_needs_a_grant(through) if {
 _tenant_reads(schema, through, by_path) := decision if {
 	read := object.union(inputs.relation_in(schema, "cust", ["select"]), {"through": through, "by_path": by_path})
 	access := {"relations": [read], "functions": [inputs.function_of("public", "lst", "volatile")]}
-	decision := data.regate.statement.decision with input as inputs.statement(["tenant"], "select", access)
-		with data.regate.groups as {"tenant": {"read": {"t1.*": "allow"}, "functions": {"public.lst": "allow"}}}
+	groups := {"tenant": {"read": {"t1.*": "allow"}, "functions": {"public.lst": "allow"}}}
+	decision := inputs.judge(inputs.statement(["tenant"], "select", access), groups, {})
 }
 
 test_subscriptions_are_open_but_for_their_connection if {

@@ -59,7 +59,7 @@ describe.runIf(existsSync('dist/main.js'))('the README', () => {
   test('shows commands', () => expect(shown.length).toBeGreaterThanOrEqual(3))
 
   test.each(shown)('$command', async ({ command, output }) => {
-    const line = command.replace('npx regate', `"${process.execPath}" dist/main.js`)
+    const line = command.replace('npx --no regate', `"${process.execPath}" dist/main.js`)
     const result = await new Promise<string>((resolve) => {
       const child = spawn('/bin/sh', ['-c', line], {
         env: { ...process.env, PGPORT: String(port) },
@@ -115,6 +115,9 @@ test('links of the documents lead somewhere', () => {
 
 test('what is generated from the configuration schema is up to date', async () => {
   const { configurationJsonSchema } = await import('../../../src/config/config.ts')
+  const { withLimitTexts } = (await import('../../../scripts/limit-texts.mjs' as string)) as {
+    readonly withLimitTexts: (schema: object) => object
+  }
   const written: unknown = JSON.parse(readFileSync('docs/regate.schema.json', 'utf8'))
-  expect(written).toEqual(JSON.parse(JSON.stringify(configurationJsonSchema())))
+  expect(written).toEqual(JSON.parse(JSON.stringify(withLimitTexts(configurationJsonSchema()))))
 })
