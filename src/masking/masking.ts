@@ -5,7 +5,7 @@
 export { maskedColumnsOf, planMasks, stronger, type MaskPlan, type OutputMask } from './plan.ts'
 export { bindPlan, type BoundPlan, type ResultFormats } from './bind.ts'
 export { RowRewriter } from './row.ts'
-export { redactDiagnostics } from './diagnostics.ts'
+export { genericText, redactDiagnostics } from './diagnostics.ts'
 export type { TypeSource } from './types.ts'
 export { CopyRewriter } from './copy.ts'
 export { ResultLimiter, RowBudgets, type RowsTaken, type Spend } from './limiter.ts'

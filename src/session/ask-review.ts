@@ -6,7 +6,7 @@
  */
 import type { Bound, ReviewFacts } from '../approval/approval.ts'
 import type { Admitted, Refusal } from '../gate/gate.ts'
-import { estimateOf, explain, unknownEstimate } from './estimate.ts'
+import { estimateOf, explain, unknownEstimate, unplannable } from './estimate.ts'
 import { ask } from './own-messages.ts'
 import type { Portal } from './registry.ts'
 import type { State, Wait } from './state.ts'
@@ -241,7 +241,8 @@ export class Review {
     const until = request.outcome.then((outcome) => {
       if (outcome === 'done') state.estimate = estimateOf(request.rows)
       else if (request.refusal !== null) this.error = request.refusal
-      else this.#fail(request.error)
+      else if (request.error !== null) this.error = unplannable(state, request.error)
+      else this.#fail(null)
     })
     return { name: 'estimate', until }
   }

@@ -2,7 +2,8 @@
  * The server's estimate of a statement, out of EXPLAIN (FORMAT JSON).
  * https://www.postgresql.org/docs/18/sql-explain.html
  */
-import { runMembers } from '../gate/gate.ts'
+import { runMembers, type Refusal } from '../gate/gate.ts'
+import { genericText } from '../masking/masking.ts'
 import type { Estimate } from '../policy/policy.ts'
 import type { OwnRequest } from './expected.ts'
 import { ask } from './own-messages.ts'
@@ -34,6 +35,14 @@ export function explain(
   const run = { decisionId, refusedWith: null, cached: false, durationUs: 0, approval: null }
   state.record('statement_estimated', runMembers(members, judgement, run))
   return ask(state, [`EXPLAIN (FORMAT JSON) ${text}`], portal, true)
+}
+
+/**
+ * The statement could not be planned, so it could not run either. The text is the general one of the
+ * SQLSTATE: planning runs functions, and what those say may hold what is masked for the client.
+ */
+export function unplannable(state: State, { sqlstate }: { readonly sqlstate: string }): Refusal {
+  return state.fault('denied', genericText(sqlstate), { sqlstate })
 }
 
 /** The estimate in the rows of an EXPLAIN (FORMAT JSON). */

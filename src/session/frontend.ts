@@ -23,7 +23,7 @@ import {
 } from '../wire/wire.ts'
 import { Asker, type Subject } from './ask.ts'
 import { noteEffects } from './effects.ts'
-import { estimateOf, explain, unknownEstimate } from './estimate.ts'
+import { estimateOf, explain, unknownEstimate, unplannable } from './estimate.ts'
 import { Expected } from './expected.ts'
 import { readsAlike } from './facts.ts'
 import { textOfCall } from './function-call.ts'
@@ -759,8 +759,7 @@ export class Frontend {
     const request = explain(state, text, portal, judged.members)
     const until = request.outcome.then((outcome) => {
       if (outcome === 'failed' && request.error !== null) {
-        const { sqlstate, message } = request.error
-        this.#waited.outcome = request.refusal ?? state.fault('denied', message, { sqlstate })
+        this.#waited.outcome = request.refusal ?? unplannable(state, request.error)
       } else state.estimate = outcome === 'done' ? estimateOf(request.rows) : unknownEstimate
     })
     return { name: 'estimate', until }
