@@ -151,13 +151,18 @@ function givesDefaults(node: Node | undefined): boolean {
   )
 }
 
-/** The name of a target column; subscripts and fields of it are evaluated. */
+/**
+ * The name of a target column. Its subscripts decide where in it something is written, and are
+ * converted to int4, which may fail.
+ */
 function columnName(node: Node, target: Target, scope: Scope, context: Context): string {
   if (!('ResTarget' in node)) return ''
   for (const step of node.ResTarget.indirection ?? []) {
     if (!('A_Indices' in step)) continue
-    context.passes.expression(step.A_Indices.lidx, scope, context)
-    context.passes.expression(step.A_Indices.uidx, scope, context)
+    for (const index of [step.A_Indices.lidx, step.A_Indices.uidx]) {
+      if (index === undefined) continue
+      context.recorder.use(context.passes.expression(index, scope, context), 'argument')
+    }
   }
   const { name = '', location = 0 } = node.ResTarget
   const [relation, other] = target.relations

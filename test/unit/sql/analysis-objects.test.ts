@@ -16,6 +16,13 @@ afterAll(() => parser.close())
 const [int4, text, int8, varchar] = [23, 25, 20, 1043]
 const secret = 'SELECT ssn FROM public.users LIMIT 1'
 
+test('a subscript of what is written tells its value by where it writes', () => {
+  const update = "UPDATE users SET aliases[u.salary] = 'x' FROM users u WHERE u.id = users.id"
+  expect(uses(one(update), 'public.users.salary')).toContain('argument')
+  const insert = "INSERT INTO users (aliases[(SELECT salary FROM users LIMIT 1)]) VALUES ('x')"
+  expect(uses(one(insert), 'public.users.salary')).toContain('argument')
+})
+
 describe('a name that the server has as well', () => {
   const shadow = sqlFunction({
     oid: 30_000,
