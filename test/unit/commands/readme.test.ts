@@ -115,9 +115,7 @@ test('links of the documents lead somewhere', () => {
 
 test('what is generated from the configuration schema is up to date', async () => {
   const { configurationJsonSchema } = await import('../../../src/config/config.ts')
-  const { withLimitTexts } = (await import('../../../scripts/limit-texts.mjs')) as {
-    readonly withLimitTexts: (schema: object) => object
-  }
+  const { withLimitTexts } = await import('../../../scripts/limit-texts.mjs')
   const written: unknown = JSON.parse(readFileSync('docs/regate.schema.json', 'utf8'))
   expect(written).toEqual(JSON.parse(JSON.stringify(withLimitTexts(configurationJsonSchema()))))
 })
