@@ -34,8 +34,6 @@ import { fieldOf, Scope } from './scope.ts'
 import { definitionPath, pathKey, runningPath, settingOf, type SearchPath } from './search-path.ts'
 import type { FunctionRow, RelationRow } from './snapshot.ts'
 
-export { definitionPath, pathKey } from './search-path.ts'
-
 /** A context for a body of its own: its own recorder, path and recursion guard. */
 export function bodyContext(
   oid: number,

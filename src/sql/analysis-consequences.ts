@@ -10,11 +10,9 @@ import type { Through } from './access.ts'
 import {
   absorbBody,
   bodyContext,
-  definitionPath,
   isCutShort,
   parseExpression,
   parseTrees,
-  pathKey,
 } from './analysis-bodies.ts'
 import { constrain, referentialWrites } from './analysis-constraints.ts'
 import type { Body } from './analysis-names.ts'
@@ -30,6 +28,7 @@ import { remember } from './expression-operators.ts'
 import { either, opaqueValue, plain, type BaseColumn, type Field, type Value } from './lineage.ts'
 import { Scope, type ScopeItem } from './scope.ts'
 import type { RelationRow } from './snapshot.ts'
+import { definitionPath, pathKey } from './search-path.ts'
 
 /** Columns that a default or a trigger fills, with what may be in them. */
 export type Filled = Map<BaseColumn, Value>

@@ -5,10 +5,8 @@ import {
   absorbBody,
   bodiesMax,
   bodyContext,
-  definitionPath,
   isCutShort,
   parseExpression,
-  pathKey,
 } from './analysis-bodies.ts'
 import type { Context } from './analysis-context.ts'
 import { namesOf, type Body } from './analysis-names.ts'
@@ -17,6 +15,7 @@ import { remember } from './expression-operators.ts'
 import { plain } from './lineage.ts'
 import { Scope } from './scope.ts'
 import type { TypeRow } from './snapshot.ts'
+import { definitionPath, pathKey } from './search-path.ts'
 
 /** Takes over what the checks touch that converting to the type runs. */
 export function domainChecks(type: number, context: Context): void {

@@ -4,7 +4,7 @@
  * written. DDL that gives a view or a function under them another meaning leaves the copies as they
  * are, with nothing that ties them to what they were made from: it counts as copying that.
  */
-import { pathKey } from './analysis-bodies.ts'
+import { pathKey } from './search-path.ts'
 import type { Context } from './analysis-context.ts'
 import { Recorder } from './analysis-recorder.ts'
 import type { Value } from './lineage.ts'

@@ -4,7 +4,7 @@
  */
 import type { AlterDomainStmt, Node, RangeVar } from '@pgsql/types'
 import { stringsOf, tagOf, type Context } from './analysis-context.ts'
-import { pathKey } from './analysis-bodies.ts'
+import { pathKey } from './search-path.ts'
 import { consequences } from './analysis-consequences.ts'
 import { resolveType } from './expression-operators.ts'
 import { unknownValue } from './lineage.ts'
