@@ -285,7 +285,7 @@ function remember(state: SessionState, analysis: Analysis): void {
     else if (effect.kind === 'declare') {
       // What it was when it was declared, whatever happened since.
       const { statement, analysis } = effect
-      state.cursors.set(effect.name, { statement, searchPath: 'unknown', held: analysis })
+      state.cursors.set(effect.name, { statement, held: analysis })
     } else if (effect.kind === 'set' && effect.name === 'search_path') {
       state.searchPath = effect.value?.split(',').map((name) => name.trim().replaceAll('"', ''))
     } else if (effect.kind === 'reset' && (effect.name === null || effect.name === 'search_path')) {

@@ -60,6 +60,7 @@ export class LayeredFacts implements SessionFacts {
           this.#cursors.set(effect.name, {
             statement: effect.statement,
             searchPath: path,
+            role: this.role,
             held: null,
           })
           break

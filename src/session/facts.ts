@@ -8,14 +8,13 @@
  */
 import { pinnedSettings } from '../gate/gate.ts'
 import { searchedSchemas, splitIdentifiers } from '../sql/sql.ts'
-import type { OpenCursor, SessionFacts, SyntaxNode } from '../sql/sql.ts'
+import type { NameLookup, OpenCursor, SessionFacts, SyntaxNode } from '../sql/sql.ts'
 
 /** How sure we are of the settings that decide how the server reads SQL text. */
 export type Reading = 'pinned' | 'unknown' | 'broken'
 
 /** A moment of the session's names: what was bound at it keeps the meaning it had then. */
-export interface NamesAt {
-  readonly searchPath: SessionFacts['searchPath']
+export interface NamesAt extends NameLookup {
   readonly pathMoves: number
   readonly catalogMoves: number
 }
@@ -77,20 +76,24 @@ export class Facts implements SessionFacts {
   get names(): NamesAt {
     return {
       searchPath: this.#searchPath,
+      role: this.role,
       pathMoves: this.#pathMoves,
       catalogMoves: this.#catalogMoves,
     }
   }
 
-  /** Where names were looked up at that moment. */
-  pathAt(at: NamesAt): SessionFacts['searchPath'] {
-    return at.pathMoves === this.#pathMoves ? this.#searchPath : at.searchPath
+  /** Where names were looked up at that moment, and as whom. */
+  lookupAt(at: NamesAt): NameLookup {
+    const { searchPath, role } = at.pathMoves === this.#pathMoves ? this : at
+    return { searchPath, role }
   }
 
   /** Bare names may mean something else than at that moment. */
   pathMovedSince(at: NamesAt): boolean {
     if (at.pathMoves === this.#pathMoves) return false
     if (at.searchPath === 'unknown' || this.#searchPath === 'unknown') return true
+    // Who has no USAGE of a schema passes over it.
+    if (at.role !== this.role) return true
     return at.searchPath.join('\0') !== this.#searchPath.join('\0')
   }
 

@@ -135,10 +135,9 @@ export class State {
     const statement = portal?.prepared.statement?.ast
     if (portal === null || statement === undefined) return undefined
     const { facts } = this
-    const searchPath = facts.pathAt(portal.names)
-    if (portal.committed) return { statement, searchPath, held: portal.analysis }
+    if (portal.committed && portal.analysis !== null) return { statement, held: portal.analysis }
     if (facts.catalogMovedSince(portal.names)) return undefined
-    return { statement, searchPath, held: null }
+    return { statement, ...facts.lookupAt(portal.names), held: null }
   }
 
   get catalog(): Catalog {

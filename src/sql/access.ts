@@ -201,13 +201,16 @@ export interface Analysis {
 }
 
 /** What stands behind a cursor or portal. */
-export interface OpenCursor {
-  readonly statement: SyntaxNode
-  /** Where its names were looked up when it was opened. */
-  readonly searchPath: SessionFacts['searchPath']
-  /** Its rows lie ready since its transaction committed: what it meant then is what it gives. */
-  readonly held: Analysis | null
-}
+export type OpenCursor =
+  | {
+      readonly statement: SyntaxNode
+      /** Its rows lie ready since its transaction committed: what it meant then is what it gives. */
+      readonly held: Analysis
+    }
+  | ({ readonly statement: SyntaxNode; readonly held: null } & NameLookup)
+
+/** Where names were looked up when something was opened, and as whom. */
+export type NameLookup = Pick<SessionFacts, 'searchPath' | 'role'>
 
 /** What the analysis may know of the session. All synchronous, all of the moment. */
 export interface SessionFacts {

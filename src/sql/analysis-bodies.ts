@@ -31,7 +31,17 @@ import {
   type Value,
 } from './lineage.ts'
 import { fieldOf, Scope } from './scope.ts'
-import { definitionPath, pathKey, runningPath, settingOf, type SearchPath } from './search-path.ts'
+import {
+  anyRuntime,
+  definitionPath,
+  pathKey,
+  runningPath,
+  runningRole,
+  runtimeKey,
+  settingOf,
+  underAnyPath,
+  type SearchPath,
+} from './search-path.ts'
 import type { FunctionRow, RelationRow } from './snapshot.ts'
 
 /** A context for a body of its own: its own recorder, path and recursion guard. */
@@ -39,7 +49,7 @@ export function bodyContext(
   oid: number,
   path: SearchPath,
   context: Context,
-  runtimePath = context.runtimePath,
+  { runtimePath, role }: Pick<Context, 'runtimePath' | 'role'> = context,
 ): Context {
   return {
     ...context,
@@ -47,6 +57,7 @@ export function bodyContext(
     path,
     pathText: pathKey(path),
     runtimePath,
+    role,
     active: new Set([...context.active, oid]),
     // A body is the same however deep the statement is that uses it first.
     depth: { value: 0 },
@@ -94,8 +105,9 @@ export function absorbBody(
 /** The columns of a view, each with itself and what it is defined from as sources. */
 export function viewFields(relation: RelationRow, context: Context): readonly Field[] {
   // What is stored was made under another session's path, whichever that was.
-  const runtimePath = relation.kind === 'materialized_view' ? 'unknown' : context.runtimePath
-  const key = `${relation.oid} ${pathKey(runtimePath)}`
+  const stored = relation.kind === 'materialized_view'
+  const runtime: Context = stored ? { ...context, ...anyRuntime } : context
+  const key = `${relation.oid} ${runtimeKey(runtime)}`
   let body = context.names.views.get(key)
   if (body === undefined) {
     if (context.active.has(relation.oid)) {
@@ -103,10 +115,10 @@ export function viewFields(relation: RelationRow, context: Context): readonly Fi
       context.recorder.fail(`view ${relation.schema}.${relation.name} reads itself`)
       return relation.columns.map((row) => ({ name: row.name, value: opaqueValue }))
     }
-    body = analyseView(relation, { ...context, runtimePath })
+    body = analyseView(relation, runtime)
     if (!isCutShort(context)) remember(context.names.views, key, body, bodiesMax)
   }
-  if (relation.kind === 'materialized_view') absorbLineage(body, context)
+  if (stored) absorbLineage(body, context)
   else absorbBody(body, 'view', [], context)
   return body.fields
 }
@@ -239,11 +251,12 @@ export function functionBody(
     return { value: derive(given, false, called.returnType), analysed: true }
   }
   const args = parameterValues(row, given, context)
-  const path = functionPath(row, context)
-  const key = `${row.oid} ${pathKey(path)}`
+  const place = placeOf(row, context)
+  const key = `${row.oid} ${pathKey(place.path)} ${runtimeKey(place)}`
   let body = context.names.functions.get(key)
   if (body === undefined) {
-    body = recursive(analyseFunction(called, row, path, context), row.oid, context)
+    const own = bodyContext(row.oid, place.path, context, place)
+    body = recursive(analyseFunction(called, row, own), row.oid, context)
     if (!isCutShort(context)) remember(context.names.functions, key, body, bodiesMax)
   }
   absorbBody(body, 'function', args, context)
@@ -324,25 +337,25 @@ function recursive(body: Body, oid: number, context: Context): Body {
 
 const notAnalysed: CallShape = { value: opaqueValue, analysed: false }
 
-/** Where names in a function's body are looked up. */
-export function functionPath(row: FunctionRow, context: Context): SearchPath {
-  return row.bodyIsParsed ? definitionPath(context) : runningPath(row, context)
+/** Where names in a function's body are looked up, where those of what it calls are, and as whom. */
+export function placeOf(
+  row: FunctionRow,
+  context: Context,
+): Pick<Context, 'path' | 'runtimePath' | 'role'> {
+  const runtimePath = runningPath(row, context)
+  const path = row.bodyIsParsed ? definitionPath(context) : runtimePath
+  return { path, runtimePath, role: runningRole(row, context) }
 }
 
-function analyseFunction(
-  called: CatalogFunction,
-  row: FunctionRow,
-  path: SearchPath,
-  context: Context,
-): Body {
-  const runtimePath = row.bodyIsParsed ? runningPath(row, context) : path
-  const body = analyseUnder(called, row, bodyContext(row.oid, path, context, runtimePath))
+function analyseFunction(called: CatalogFunction, row: FunctionRow, own: Context): Body {
+  const body = analyseUnder(called, row, own)
   // A path of its own is not the session's to move, for it and for what it calls.
   if (settingOf(row) !== null) body.recorder.byPath.clear()
-  if (!body.recorder.mayChangeSettings || runtimePath === 'unknown') return body
+  if (!body.recorder.mayChangeSettings || own.runtimePath === 'unknown') return body
   // It may change the search_path: the server looks names up anew for what comes after that.
-  const later = row.bodyIsParsed ? path : 'unknown'
-  return analyseUnder(called, row, bodyContext(row.oid, later, context, 'unknown'))
+  const later = underAnyPath({ ...own, recorder: new Recorder() })
+  const path = row.bodyIsParsed ? own.path : later.path
+  return analyseUnder(called, row, { ...later, path, pathText: pathKey(path) })
 }
 
 function analyseUnder(called: CatalogFunction, row: FunctionRow, own: Context): Body {

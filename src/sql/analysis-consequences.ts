@@ -28,7 +28,7 @@ import { remember } from './expression-operators.ts'
 import { either, opaqueValue, plain, type BaseColumn, type Field, type Value } from './lineage.ts'
 import { Scope, type ScopeItem } from './scope.ts'
 import type { RelationRow } from './snapshot.ts'
-import { definitionPath, pathKey } from './search-path.ts'
+import { definitionPath, runtimeKey } from './search-path.ts'
 
 /** Columns that a default or a trigger fills, with what may be in them. */
 export type Filled = Map<BaseColumn, Value>
@@ -113,7 +113,7 @@ function cached(
 ): Body {
   const { relation, action, columns } = write
   const written = action === 'update' ? columns.join('\u0001') : ''
-  const key = `${what} ${relation.oid} ${action} ${pathKey(context.runtimePath)} ${written}`
+  const key = `${what} ${relation.oid} ${action} ${runtimeKey(context)} ${written}`
   const known = context.names.writes.get(key)
   if (known !== undefined) return known
   const own = bodyContext(relation.oid, definitionPath(context), context)

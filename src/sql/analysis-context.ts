@@ -82,6 +82,8 @@ export interface Context {
   readonly pathText: string
   /** The search_path in force while it runs: what function bodies without one of their own see. */
   readonly runtimePath: readonly string[] | 'unknown'
+  /** current_user while it runs; null where it is not known. */
+  readonly role: string | null
   /** Functions that were called while they were being analysed; shared by all bodies. */
   readonly recursed: Set<number>
   /** Functions and views that are being analysed: recursion ends here. */

@@ -15,7 +15,7 @@ import { remember } from './expression-operators.ts'
 import { plain } from './lineage.ts'
 import { Scope } from './scope.ts'
 import type { TypeRow } from './snapshot.ts'
-import { definitionPath, pathKey } from './search-path.ts'
+import { definitionPath, runtimeKey } from './search-path.ts'
 
 /** Takes over what the checks touch that converting to the type runs. */
 export function domainChecks(type: number, context: Context): void {
@@ -42,7 +42,7 @@ const qualifiedName = /["\w$]\.["\p{L}_]/u
 const literal = /'(?:[^']|'')*'/g
 
 function domainBody(row: TypeRow, context: Context): Body {
-  const key = `domain ${row.oid} ${pathKey(context.runtimePath)}`
+  const key = `domain ${row.oid} ${runtimeKey(context)}`
   const known = context.names.writes.get(key)
   if (known !== undefined) return known
   const own = bodyContext(row.oid, definitionPath(context), context)

@@ -12,7 +12,7 @@ import { convertedTo } from './expression-operators.ts'
 import { derive, unionSources, type Source, type Value } from './lineage.ts'
 import type { PlpgsqlBody } from './plpgsql.ts'
 import { fieldOf, Scope } from './scope.ts'
-import { pathKey, underAnyPath } from './search-path.ts'
+import { runtimeKey, underAnyPath } from './search-path.ts'
 import type { FunctionRow } from './snapshot.ts'
 
 /** The body of a PL/pgSQL function: everything it reads may be in what it gives. */
@@ -115,7 +115,7 @@ function surveyOf(
   context: Context,
 ): Recorder {
   const active = [...context.active].join()
-  const key = `${active} ${context.pathText} ${pathKey(context.runtimePath)} ${text}`
+  const key = `${active} ${context.pathText} ${runtimeKey(context)} ${text}`
   // A trigger's rows are those of its table.
   const shared = parameters.length === 0 && context.rows === null
   const known = shared ? context.surveyed.get(key) : undefined

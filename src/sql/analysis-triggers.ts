@@ -7,7 +7,7 @@
  * about it. Whole rows (`to_jsonb(NEW)`) are not followed: docs/limits.md.
  */
 import type { A_Expr, CreateTrigStmt, Node } from '@pgsql/types'
-import { absorbBody, bodyContext, functionPath, parseTrees } from './analysis-bodies.ts'
+import { absorbBody, bodyContext, placeOf, parseTrees } from './analysis-bodies.ts'
 import { stringsOf, type Context, type TriggerRows } from './analysis-context.ts'
 import { dynamicBody, everythingRead } from './analysis-plpgsql.ts'
 import { either, plain, unknownValue, type Field, type Value } from './lineage.ts'
@@ -112,8 +112,9 @@ function withRows(
   // A view's INSTEAD OF trigger writes back what it was not given: that tells nothing.
   if (write.action === 'insert' || write.relation.kind === 'view') return
   const rows = rowsOf(write, context)
-  const path = row === null ? context.path : functionPath(row, context)
-  const own: Context = { ...bodyContext(row?.oid ?? write.relation.oid, path, context), rows }
+  const place = row === null ? context : placeOf(row, context)
+  const oid = row?.oid ?? write.relation.oid
+  const own: Context = { ...bodyContext(oid, place.path, context, place), rows }
   if (row?.language === 'plpgsql') dynamicBody(row, [], own)
   const condition = tree?.whenClause
   if (condition !== undefined) {

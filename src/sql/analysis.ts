@@ -21,7 +21,7 @@ import { callFunction } from './expression-calls.ts'
 import { expression } from './expression.ts'
 import { fromClause } from './scope-from.ts'
 import { Scope } from './scope.ts'
-import { pathKey } from './search-path.ts'
+import { anyRuntime, pathKey, seenBy } from './search-path.ts'
 import { selectInto } from './utility-create.ts'
 import { utility } from './utility.ts'
 
@@ -86,6 +86,8 @@ export function analyse(
   facts: SessionFacts,
   tools: AnalysisTools,
 ): Analysis {
+  const role = facts.searchPath === 'unknown' ? null : facts.role
+  const path = seenBy(facts.searchPath, role, catalog)
   const context: Context = {
     catalog,
     names: namesOf(catalog),
@@ -93,9 +95,10 @@ export function analyse(
     tools,
     recorder: new Recorder(),
     passes,
-    path: facts.searchPath,
-    pathText: pathKey(facts.searchPath),
-    runtimePath: facts.searchPath,
+    path,
+    pathText: pathKey(path),
+    runtimePath: path,
+    role,
     active: new Set(),
     recursed: new Set(),
     steps: { value: 0 },
@@ -115,7 +118,7 @@ function analyseNode(node: Node, kind: string, outer: Context): Analysis {
   let shape = guarded(node, context)
   if (movesOwnPath(context)) {
     // Which call comes first is the server's: a body may be looked up before the change or after.
-    context = { ...outer, recorder: new Recorder(), runtimePath: 'unknown' }
+    context = { ...outer, recorder: new Recorder(), ...anyRuntime }
     shape = guarded(node, context)
   }
   if (context.facts.catalogMoved === true && readsCatalog(context.recorder)) {

@@ -127,6 +127,8 @@ export class Catalog {
   readonly #rest: Rest
   readonly #layers: Layers
   readonly #schemas: ReadonlyMap<string, SchemaRow>
+  /** Schemas that not everybody may use, and who may. */
+  readonly #users = new Map<string, ReadonlySet<string>>()
   readonly #casts = new Map<Oid, CastRow[]>()
   readonly #calls: FunctionIndex
   readonly #columns = new WeakMap<RelationRow, ReadonlyMap<string, ColumnRow>>()
@@ -142,6 +144,9 @@ export class Catalog {
     this.serverVersion = rest.serverVersion
     this.majorVersion = Math.floor(rest.serverVersion / 10_000)
     this.#schemas = new Map(rest.schemas.map((schema) => [schema.name, schema]))
+    for (const { name, users } of rest.schemas) {
+      if (users !== undefined) this.#users.set(name, new Set(users))
+    }
     for (const cast of rest.casts) {
       const found = this.#casts.get(cast.source)
       if (found === undefined) this.#casts.set(cast.source, [cast])
@@ -270,6 +275,11 @@ export class Catalog {
 
   schema(name: string): SchemaRow | null {
     return this.#schemas.get(name) ?? null
+  }
+
+  /** Roles that may use the schema; null where all may. */
+  usersOf(schema: string): ReadonlySet<string> | null {
+    return this.#users.get(schema) ?? null
   }
 
   relation(schema: string, name: string): RelationRow | null {

@@ -5,6 +5,7 @@
  * Invariant: what the server may read otherwise is `unknown`, never guessed.
  */
 import type { Context } from './analysis-context.ts'
+import type { Catalog } from './catalog.ts'
 import type { FunctionRow } from './snapshot.ts'
 
 export type SearchPath = readonly string[] | 'unknown'
@@ -41,6 +42,31 @@ export function searchedSchemas(
 
 /** scanner_isspace of src/backend/parser/scansup.c. */
 const space = /[ \t\n\r\f\v]/
+
+/** In front of a schema of a path that is passed over. No name has a NUL in it. */
+const hiddenMark = '\u0000'
+
+/**
+ * The path as it is searched for this role: a schema without USAGE is passed over. It keeps its place,
+ * marked, because who runs a function may see it.
+ * @param role null where it is not known: then, where it matters, the path is not.
+ */
+export function seenBy(path: SearchPath, role: string | null, catalog: Catalog): SearchPath {
+  if (path === 'unknown' || path.every((name) => isOpen(name, catalog))) return path
+  if (role === null) return 'unknown'
+  return path.map((marked) => {
+    const name = schemaOf(marked)
+    return catalog.usersOf(name)?.has(role) === false ? `${hiddenMark}${name}` : name
+  })
+}
+
+function isOpen(marked: string, catalog: Catalog): boolean {
+  return !marked.startsWith(hiddenMark) && catalog.usersOf(marked) === null
+}
+
+function schemaOf(marked: string): string {
+  return marked.startsWith(hiddenMark) ? marked.slice(hiddenMark.length) : marked
+}
 
 /** SplitIdentifierString of src/backend/utils/adt/varlena.c; null for what the server refuses. */
 export function splitIdentifiers(text: string): string[] | null {
@@ -88,6 +114,14 @@ export function pathKey(path: SearchPath): string {
   return path === 'unknown' ? '?' : path.join('\u0001')
 }
 
+/** Under which path something ran, and as whom, is not known. */
+export const anyRuntime = { runtimePath: 'unknown', role: null } as const
+
+/** The path in force while something runs, and as whom it runs, as part of a key. */
+export function runtimeKey({ runtimePath, role }: Pick<Context, 'runtimePath' | 'role'>): string {
+  return `${pathKey(runtimePath)}\u0001\u0001${role ?? '?'}`
+}
+
 /** Where names of a definition from the catalog loader are looked up. */
 export function definitionPath(context: Context): readonly string[] {
   const temporary = context.facts.temporarySchema
@@ -96,24 +130,33 @@ export function definitionPath(context: Context): readonly string[] {
 
 /** After something that may have moved the search_path of what is looked up from now on. */
 export function underAnyPath(context: Context): Context {
-  return { ...context, path: 'unknown', pathText: pathKey('unknown'), runtimePath: 'unknown' }
+  return {
+    ...context,
+    path: 'unknown',
+    pathText: pathKey('unknown'),
+    ...anyRuntime,
+  }
 }
 
-/**
- * The search_path in force while a function runs: its own SET search_path, or its caller's; as who
- * runs it, which for SECURITY DEFINER is its owner.
- */
+/** As whom the function runs: for SECURITY DEFINER its owner. */
+export function runningRole(row: FunctionRow, context: Context): string | null {
+  return row.securityDefiner ? (row.owner ?? null) : context.role
+}
+
+/** The search_path in force while a function runs: its own SET search_path, or its caller's. */
 export function runningPath(row: FunctionRow, context: Context): SearchPath {
-  const caller = context.runtimePath
-  const mark = caller === 'unknown' ? -1 : caller.indexOf(userMark)
-  const callerRole = caller === 'unknown' || mark === -1 ? null : (caller[mark + 1] ?? null)
-  const role = row.securityDefiner ? (row.owner ?? null) : callerRole
+  const { facts, catalog, runtimePath: caller } = context
+  const role = runningRole(row, context)
   const setting = settingOf(row)
   if (setting !== null) {
-    return searchedSchemas(splitIdentifiers(setting), role, context.facts.temporarySchema)
+    const path = searchedSchemas(splitIdentifiers(setting), role, facts.temporarySchema)
+    return seenBy(path, role, catalog)
   }
-  if (caller === 'unknown' || mark === -1 || role === callerRole) return caller
-  return role === null ? 'unknown' : caller.with(mark + 1, role)
+  if (caller === 'unknown' || role === context.role) return caller
+  const mark = caller.indexOf(userMark)
+  if (mark !== -1 && role === null) return 'unknown'
+  const path = mark === -1 ? caller : caller.with(mark + 1, role ?? '')
+  return seenBy(path, role, catalog)
 }
 
 /** The function's own SET search_path; null where it has none. */

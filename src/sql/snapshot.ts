@@ -33,6 +33,8 @@ export interface CatalogSnapshot {
 export interface SchemaRow {
   readonly oid: Oid
   readonly name: string
+  /** Roles with USAGE, by themselves or by what they inherit; absent where everybody has it. */
+  readonly users?: readonly string[]
 }
 
 /** pg_class.relkind in words. */

@@ -4,7 +4,7 @@
  * written. DDL that gives a view or a function under them another meaning leaves the copies as they
  * are, with nothing that ties them to what they were made from: it counts as copying that.
  */
-import { pathKey } from './search-path.ts'
+import { anyRuntime, runtimeKey } from './search-path.ts'
 import type { Context } from './analysis-context.ts'
 import { Recorder } from './analysis-recorder.ts'
 import type { Value } from './lineage.ts'
@@ -34,7 +34,7 @@ function keepCopies(context: Context, uses: (recorder: Recorder) => boolean): vo
   for (const relation of context.catalog.relations()) {
     if (relation.kind !== 'materialized_view') continue
     const fields = context.passes.view(relation, aside(context))
-    const body = context.names.views.get(`${relation.oid} ${pathKey('unknown')}`)
+    const body = context.names.views.get(`${relation.oid} ${runtimeKey(anyRuntime)}`)
     if (body !== undefined && !uses(body.recorder)) continue
     for (const { name, value } of fields) keep(relation, name, value, context)
   }

@@ -110,6 +110,7 @@ export function grant(node: Node, context: Context): null {
   if (!('GrantStmt' in node)) return null
   const { objtype, objects, targtype, is_grant: isGrant } = node.GrantStmt
   const action = isGrant === true ? 'grant' : 'revoke'
+  if (objtype === 'OBJECT_SCHEMA') context.recorder.changesCatalog = true
   if (targtype === 'ACL_TARGET_ALL_IN_SCHEMA') {
     const schemas = new Set(stringsOf(objects))
     for (const relation of context.catalog.snapshot.relations) {
@@ -123,6 +124,12 @@ export function grant(node: Node, context: Context): null {
     if ('RangeVar' in object) actOn(object.RangeVar, action, context)
   }
   return null
+}
+
+/** Who may use a schema, which decides what bare names mean, depends on roles and their members. */
+export function changeRole(node: Node, context: Context): null {
+  context.recorder.changesCatalog = true
+  return otherObject(node, context)
 }
 
 export function lock(node: Node, context: Context): null {

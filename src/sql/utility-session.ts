@@ -12,7 +12,7 @@ import { convertedTo } from './expression-operators.ts'
 import { readingSettings, settingName } from './expression-settings.ts'
 import { opaqueValue, plain, typeOids, type Field } from './lineage.ts'
 import { Scope } from './scope.ts'
-import { pathKey, underAnyPath } from './search-path.ts'
+import { pathKey, seenBy, underAnyPath } from './search-path.ts'
 import { statementKind } from './utility-kind.ts'
 
 export function transaction(node: Node, context: Context): null {
@@ -314,10 +314,11 @@ export function fetch(node: Node, context: Context): QueryShape | null {
 function opened(name: string, context: Context): Analysis | undefined {
   const cursor = context.facts.cursor(name)
   if (cursor === undefined || cursor.held !== null) return cursor?.held ?? undefined
-  const path = cursor.searchPath
+  const path = seenBy(cursor.searchPath, cursor.role, context.catalog)
   const pathText = pathKey(path)
-  const runtimePath = pathText === pathKey(context.runtimePath) ? path : 'unknown'
-  return inner(cursor.statement, { ...context, path, pathText, runtimePath })
+  const moved = pathText !== pathKey(context.runtimePath) || cursor.role !== context.role
+  const runtime = moved ? underAnyPath(context) : { ...context, runtimePath: path }
+  return inner(cursor.statement, { ...runtime, path, pathText })
 }
 
 export function closePortal(node: Node, context: Context): null {

@@ -28,6 +28,7 @@ import {
   drop,
   grant,
   lock,
+  changeRole,
   otherObject,
   reindex,
   truncate,
@@ -61,6 +62,7 @@ function entry(effects: readonly Effect[], pass: Pass | null = null): Entry {
 
 const ddl = entry(['ddl'], otherObject)
 const dcl = entry(['dcl'], otherObject)
+const role = entry(['dcl'], changeRole)
 
 /** Every statement node but SELECT, INSERT, UPDATE, DELETE and MERGE. */
 export const utilityTable: Readonly<Record<string, Entry>> = {
@@ -85,7 +87,7 @@ export const utilityTable: Readonly<Record<string, Entry>> = {
   AlterPolicyStmt: entry(['ddl', 'dcl'], createPolicy),
   AlterPublicationStmt: ddl,
   AlterRoleSetStmt: entry(['dcl'], settingStatement),
-  AlterRoleStmt: dcl,
+  AlterRoleStmt: role,
   AlterSeqStmt: ddl,
   AlterStatsStmt: ddl,
   AlterSubscriptionStmt: ddl,
@@ -122,7 +124,7 @@ export const utilityTable: Readonly<Record<string, Entry>> = {
   CreatePolicyStmt: entry(['ddl', 'dcl'], createPolicy),
   CreatePublicationStmt: ddl,
   CreateRangeStmt: ddl,
-  CreateRoleStmt: dcl,
+  CreateRoleStmt: role,
   CreateSchemaStmt: entry(['ddl'], createSchema),
   CreateSeqStmt: ddl,
   CreateStatsStmt: entry(['ddl'], createStatistics),
@@ -140,7 +142,7 @@ export const utilityTable: Readonly<Record<string, Entry>> = {
   DiscardStmt: entry(['session'], discard),
   DoStmt: entry(['procedure'], doBlock),
   DropOwnedStmt: entry(['ddl', 'dcl'], otherObject),
-  DropRoleStmt: dcl,
+  DropRoleStmt: role,
   DropStmt: entry(['ddl'], drop),
   DropSubscriptionStmt: ddl,
   DropTableSpaceStmt: ddl,
@@ -149,7 +151,7 @@ export const utilityTable: Readonly<Record<string, Entry>> = {
   ExecuteStmt: entry(['session'], execute),
   ExplainStmt: entry(['session'], explain),
   FetchStmt: entry(['session'], fetch),
-  GrantRoleStmt: dcl,
+  GrantRoleStmt: role,
   GrantStmt: entry(['dcl'], grant),
   ImportForeignSchemaStmt: ddl,
   IndexStmt: entry(['ddl'], createIndex),

@@ -30,7 +30,6 @@ import {
   operatorsQuery,
   presentQuery,
   relationsQuery,
-  schemasChangedQuery,
   schemasQuery,
   storedSettingsQuery,
   typesQuery,
@@ -220,7 +219,7 @@ function changeTexts(since: string): readonly string[] {
     tagged('operator', operatorsQuery(scope, 0, allRows)),
   ]
   return [
-    tagged('schema', schemasChangedQuery(since)),
+    tagged('schema', schemasQuery),
     `${changedObjects(since)} ${changed.join(' UNION ALL ')}`,
     tagged('cast', castsQuery),
     tagged('extension', extensionsQuery),
@@ -303,7 +302,12 @@ async function pages<T extends { readonly oid: number }>(
 }
 
 function decodeSchema(row: Json): SchemaRow {
-  return { oid: Number(row['oid']), name: String(row['name']) }
+  const { oid, name, users } = row
+  return {
+    oid: oid as number,
+    name: name as string,
+    ...(users === null ? {} : { users: users as string[] }),
+  }
 }
 
 function decodeOperator(row: Json): OperatorRow {

@@ -106,16 +106,45 @@ export const headerQuery = `SELECT json_build_object(
   'snapshot', pg_current_snapshot()::text,
   'xmin', (pg_snapshot_xmin(pg_current_snapshot())::text::numeric % 4294967296)::text)::text AS row`
 
-export const schemasQuery = `SELECT json_build_object(
-  'oid', oid::int8, 'name', nspname)::text AS row FROM pg_namespace
-  WHERE oid NOT IN ${othersTemporary} ORDER BY oid`
+/**
+ * Role → a member that has its privileges by itself (roles_is_member_of in src/backend/utils/adt/acl.c):
+ * before 16 a member's own attribute says whether it inherits, since then the grant does.
+ */
+const inheritingMembers = `SELECT m.roleid, m.member
+  FROM pg_auth_members m JOIN pg_roles r ON r.oid = m.member
+  WHERE coalesce((to_jsonb(m) ->> 'inherit_option')::bool, r.rolinherit)
+  UNION ALL SELECT o.oid, d.datdba
+  FROM pg_roles o, pg_database d JOIN pg_roles r ON r.oid = d.datdba
+  WHERE o.rolname = 'pg_database_owner' AND d.datname = current_database()
+    AND (r.rolinherit OR current_setting('server_version_num')::int >= 160000)`
 
-/** The schemas that the scope changed. */
-export function schemasChangedQuery(scope: string): string {
-  return `SELECT json_build_object('oid', x.oid::int8, 'name', nspname)::text AS row
-    FROM pg_namespace x WHERE (${fresh('x', scope)} OR x.oid IN ${ownTemporary})
-      AND x.oid NOT IN ${othersTemporary} ORDER BY x.oid`
-}
+/**
+ * All schemas, with who may use them where not everybody may: computed from the grants, because asking
+ * has_schema_privilege for each role and schema takes seconds where both are many.
+ */
+export const schemasQuery = `WITH RECURSIVE granted(schema, role) AS MATERIALIZED (
+    SELECT n.oid, a.grantee FROM pg_namespace n
+    CROSS JOIN LATERAL aclexplode(coalesce(n.nspacl, acldefault('n', n.nspowner))) a
+    WHERE a.privilege_type = 'USAGE'
+  ), closed(schema) AS MATERIALIZED (
+    SELECT n.oid FROM pg_namespace n WHERE n.nspname !~ '^pg_(toast_)?temp_[0-9]+$'
+      AND n.oid NOT IN (SELECT g.schema FROM granted g WHERE g.role = 0)
+  ), inheriting(role, member) AS MATERIALIZED (${inheritingMembers}
+  ), using_it(schema, role) AS (
+    SELECT c.schema, g.role FROM closed c JOIN granted g ON g.schema = c.schema
+    UNION SELECT c.schema, r.oid FROM closed c CROSS JOIN pg_roles r
+      WHERE r.rolname IN ('pg_read_all_data', 'pg_write_all_data')
+    UNION SELECT u.schema, i.member FROM using_it u JOIN inheriting i ON i.role = u.role
+  ), allowed(schema, names) AS MATERIALIZED (
+    SELECT a.schema, json_agg(r.rolname ORDER BY r.rolname)
+    FROM (SELECT u.schema, u.role FROM using_it u
+      UNION SELECT c.schema, s.oid FROM closed c CROSS JOIN pg_roles s WHERE s.rolsuper) a
+    JOIN pg_roles r ON r.oid = a.role GROUP BY a.schema
+  )
+  SELECT json_build_object('oid', n.oid::int8, 'name', n.nspname,
+    'users', CASE WHEN c.schema IS NOT NULL THEN coalesce(a.names, '[]'::json) END)::text AS row
+  FROM pg_namespace n LEFT JOIN closed c ON c.schema = n.oid LEFT JOIN allowed a ON a.schema = n.oid
+  WHERE n.oid NOT IN ${othersTemporary} ORDER BY n.oid`
 
 const columns = `(SELECT coalesce(json_agg(json_build_array(a.attnum, a.attname, a.atttypid::int8,
     a.atttypmod, a.attnotnull, pg_get_expr(d.adbin, d.adrelid), a.attgenerated, a.attidentity)
@@ -309,7 +338,13 @@ const watched = [
   'pg_cast',
   'pg_extension',
   'pg_db_role_setting',
+  'pg_auth_members',
 ]
+
+/** What else decides who may use a schema. */
+const roles = `(SELECT pg_catalog.concat(pg_catalog.count(*), '/', pg_catalog.sum(pg_catalog.hashtext(
+    pg_catalog.concat(rolname, rolsuper, rolinherit))::pg_catalog.int8)) FROM pg_catalog.pg_roles),
+  (SELECT datdba FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())`
 
 /** Which transactions are visible: where this is unchanged, nothing at all has changed. */
 export const snapshotQuery = `SELECT pg_catalog.pg_current_snapshot()::text AS row`
@@ -323,4 +358,4 @@ export const fingerprintQuery = `SELECT pg_catalog.concat_ws(' ', ${watched
     (table) =>
       `(SELECT pg_catalog.concat(pg_catalog.count(*), '/', pg_catalog.sum(xmin::pg_catalog.text::pg_catalog.int8)) FROM pg_catalog.${table})`,
   )
-  .join(', ')}) AS row`
+  .join(', ')}, ${roles}) AS row`

@@ -160,7 +160,7 @@ class Replay {
         if (effect.kind === 'prepare') this.#prepared.set(effect.name, effect.statement)
         if (effect.kind === 'declare') {
           const { statement, analysis: held } = effect
-          this.#cursors.set(effect.name, { statement, searchPath: 'unknown', held })
+          this.#cursors.set(effect.name, { statement, held })
         }
       }
     }

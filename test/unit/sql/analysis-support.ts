@@ -92,7 +92,7 @@ export class TestSession {
         if (effect.kind === 'prepare') this.#prepared.set(effect.name, effect.statement)
         if (effect.kind === 'declare') {
           const { statement, analysis: held } = effect
-          this.#cursors.set(effect.name, { statement, searchPath: this.searchPath, held })
+          this.#cursors.set(effect.name, { statement, held })
         }
         if (effect.kind === 'set' && effect.name === 'search_path' && effect.value !== null) {
           this.searchPath = ['pg_catalog', ...effect.value.split(',').map((name) => name.trim())]

@@ -82,6 +82,30 @@ describe('the catalog loader', () => {
     await client.query('DROP SCHEMA ruled CASCADE')
   })
 
+  it('knows who may use a schema, as the server does', async () => {
+    const client = await connect('template1')
+    await client.query(`CREATE ROLE super SUPERUSER; CREATE ROLE of_super IN ROLE super;
+      CREATE ROLE lender; CREATE ROLE heir IN ROLE lender; CREATE ROLE grandchild IN ROLE heir;
+      CREATE ROLE no_heir NOINHERIT IN ROLE lender; CREATE ROLE reader IN ROLE pg_read_all_data;
+      CREATE SCHEMA of_its_owner AUTHORIZATION lender; CREATE SCHEMA supers AUTHORIZATION super;
+      CREATE SCHEMA given_up AUTHORIZATION lender; REVOKE ALL ON SCHEMA given_up FROM lender;
+      CREATE SCHEMA to_heir; GRANT USAGE ON SCHEMA to_heir TO heir;
+      CREATE SCHEMA to_all; GRANT USAGE ON SCHEMA to_all TO PUBLIC;
+      CREATE SCHEMA only_create; GRANT CREATE ON SCHEMA only_create TO PUBLIC, heir;
+      CREATE SCHEMA of_database AUTHORIZATION pg_database_owner; ALTER DATABASE template1 OWNER TO heir`)
+    const { catalog } = await loadCatalog(over(client))
+    const { rows } = await client.query<{ schema: string; role: string; allowed: boolean }>(
+      `SELECT n.nspname AS schema, r.rolname AS role,
+        has_schema_privilege(r.oid, n.oid, 'USAGE') AS allowed
+       FROM pg_namespace n CROSS JOIN pg_roles r WHERE n.nspname !~ '^pg_(toast_)?temp_'`,
+    )
+    expect(rows.filter(({ allowed }) => allowed).length).toBeGreaterThan(30)
+    for (const { schema, role, allowed } of rows) {
+      const known = catalog.usersOf(schema)?.has(role) ?? true
+      expect([schema, role, known]).toEqual([schema, role, allowed])
+    }
+  })
+
   it('is the same JSON in and out, and has the same fingerprint', async () => {
     const { catalog } = await loadCatalog(over(await connect()))
     const again = JSON.parse(JSON.stringify(catalog.snapshot)) as typeof catalog.snapshot
