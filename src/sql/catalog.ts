@@ -406,6 +406,14 @@ export class Catalog {
     return null
   }
 
+  /** Every type of that name, whatever its schema: what a bare name may mean. */
+  typesNamed(name: string): readonly TypeRow[] {
+    const builtin = this.typeByName('pg_catalog', name, nothing)
+    const own = this.#layers.types.named(name).filter((row) => row.schema !== 'pg_catalog')
+    const rows = this.relationsNamed(name).map(({ rowType }) => this.type(rowType))
+    return [builtin, ...own, ...rows].filter((row) => row !== null)
+  }
+
   /** Oid of a type of pg_catalog by its pg_type.typname (`int4`, `_text`); 0 for none. */
   builtinTypeOid(name: string): Oid {
     const fixed = builtinType(name)

@@ -21,6 +21,7 @@ import {
   polymorphicType,
   printingClass,
   remember,
+  typeNamed,
 } from './expression-operators.ts'
 import {
   coercionTo,
@@ -171,8 +172,7 @@ function inAnyOrder(called: readonly CatalogFunction[], args: readonly Value[]):
 
 /** A call whose name is a type's, with one argument, may be a cast (func_get_detail). */
 function calledType(schema: string | null, name: string, context: Context): Oid {
-  const path = context.path === 'unknown' ? ['pg_catalog'] : context.path
-  return context.catalog.typeByName(schema, name, path)?.oid ?? 0
+  return typeNamed(schema, name, context)?.oid ?? 0
 }
 
 function isExact(called: readonly CatalogFunction[], args: readonly Value[]): boolean {

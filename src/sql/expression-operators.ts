@@ -14,7 +14,7 @@ import { modifierClass, worstClass } from './catalog-conversion.ts'
 import type { CatalogOperator } from './catalog.ts'
 import type { OutputForm } from './classes.ts'
 import { derive, isLiteral, plain, typeOids, type Value } from './lineage.ts'
-import type { Oid } from './snapshot.ts'
+import type { Oid, TypeRow } from './snapshot.ts'
 
 /** The value of a computation over `args`; what is not total marks their columns as arguments. */
 export function computed(
@@ -237,12 +237,23 @@ export function resolveType(node: TypeName | undefined, context: Context): TypeS
   if (node.pct_type === true) return { type: 0, modifier: -1 }
   const name = names.at(-1) ?? ''
   const schema = names.length > 1 ? (names.at(-2) ?? null) : null
-  const path = context.path === 'unknown' ? ['pg_catalog', 'public'] : context.path
-  const row = context.catalog.typeByName(schema, name, path)
+  const row = typeNamed(schema, name, context)
   if (row === null) return { type: 0, modifier }
   let type = row.oid
   if ((node.arrayBounds?.length ?? 0) > 0) type = context.names.types.arrayOf(type)
   return { type, modifier }
+}
+
+/** The type of that name, as the path has it; of several under a path that is not known, the first. */
+export function typeNamed(schema: string | null, name: string, context: Context): TypeRow | null {
+  const { catalog, path, recorder } = context
+  if (schema !== null) return catalog.typeByName(schema, name, [])
+  if (path !== 'unknown') return catalog.typeByName(null, name, path)
+  const [first = null, ...others] = catalog.typesNamed(name)
+  if (others.length > 0) {
+    recorder.fail(`search_path is not known, and ${name} may be one of several types`)
+  }
+  return first
 }
 
 /** The type that a TypeName means, to which something is converted there: its checks are run. */

@@ -58,6 +58,16 @@ describe('a name that the server has as well', () => {
     ])
   })
 
+  test('while the search_path is not known, a bare type may be anybody’s', () => {
+    const checked = required(catalog.typeByName('public', 'checked', []))
+    const own = catalogWith({ types: [{ ...checked, oid: 30_011, schema: 'hr', array: 0 }] })
+    const cast = 'SELECT id::checked FROM public.orders'
+    const several = 'search_path is not known, and checked may be one of several types'
+    expect(one(cast, 'unknown').access.incomplete).not.toContain(several)
+    expect(one(cast, ['pg_catalog', 'public'], own).access.incomplete).not.toContain(several)
+    expect(one(cast, 'unknown', own).access.incomplete).toContain(several)
+  })
+
   test('a qualified unnest is the function of that name, whatever its arguments', () => {
     const own = catalogWith({
       functions: [
