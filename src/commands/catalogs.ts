@@ -3,7 +3,7 @@
  * of the `default` role.
  */
 import type { Logger } from 'pino'
-import { ProxyError, type Limits } from '../core/core.ts'
+import { ProxyError, type Interrupt, type Limits } from '../core/core.ts'
 import type { DatabaseEntry, OpenCatalog } from '../server/server.ts'
 import type { Catalog } from '../sql/sql.ts'
 import { CatalogStore, connectCatalog, type CatalogConnection } from '../upstream/upstream.ts'
@@ -31,7 +31,7 @@ export class Catalogs {
     this.#options = options
     for (const upstream of options.upstreams.values()) {
       const store = new CatalogStore({
-        connect: (database) => this.#connect(upstream, database),
+        connect: (database, ending) => this.#connect(upstream, database, ending),
         pollMs: upstream.catalogPollMs,
         // Databases that the configuration names are known from the start on.
         idleMs: upstream.name === '*' ? idleMs : 0,
@@ -111,11 +111,18 @@ export class Catalogs {
     await Promise.all([...this.#stores.values()].map((store) => store.stop()))
   }
 
-  async #connect(upstream: Upstream, database: string): Promise<CatalogConnection> {
+  async #connect(
+    upstream: Upstream,
+    database: string,
+    interrupt: Interrupt,
+  ): Promise<CatalogConnection> {
     const role = upstream.roles.get('default')
     if (role === undefined) throw new ProxyError('configuration', 'there is no role `default`')
     return await connectCatalog({
-      ...{ role, limits: this.#options.limits, target: upstream.target(database) },
+      role,
+      limits: this.#options.limits,
+      target: upstream.target(database),
+      interrupt,
       allowUnsupported: upstream.allowUnsupported,
     })
   }

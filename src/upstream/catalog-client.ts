@@ -51,6 +51,7 @@ export async function connectCatalog(
   const { frameBytesMax } = options.limits
   const reader = new FrameReader({ frameBytesMax, limits: backendFrameLimits(frameBytesMax) })
   if (connection.pending.length > 0) reader.push(connection.pending)
+  options.interrupt?.on(() => void connection.socket.destroy())
   return {
     query: async (texts) => {
       const rows: (string | null)[][] = []

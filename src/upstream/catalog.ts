@@ -7,7 +7,7 @@
  * What was read once stays in use while the server cannot be reached: names are then as old as the
  * last read, and the failure is reported through `onError`.
  */
-import { ProxyError } from '../core/core.ts'
+import { Interrupt, ProxyError } from '../core/core.ts'
 import type { Catalog } from '../sql/sql.ts'
 import {
   CatalogLocked,
@@ -26,7 +26,8 @@ export interface CatalogConnection {
 }
 
 export interface CatalogStoreOptions {
-  connect(database: string): Promise<CatalogConnection>
+  /** @param ending raised when the connection, or the attempt, is to end at once. */
+  connect(database: string, ending: Interrupt): Promise<CatalogConnection>
   /** Between two looks at whether somebody changed the catalog; 0 is never. */
   readonly pollMs: number
   /** After this long everything is read again instead of what changed. */
@@ -47,6 +48,8 @@ export interface CatalogStoreOptions {
  * (CountOtherDBBackends in procarray.c): well below that.
  */
 const restMsDefault = 2_000
+/** How long a stop waits for the server. */
+const stopMs = 500
 /** The newest read is not older than this: `recheck` says null. */
 const momentMs = 100
 
@@ -112,6 +115,7 @@ export class DatabaseCatalog {
   #outdated = false
   #users = 0
   #stopped = false
+  readonly #ending = new Interrupt()
   /** The read that runs, and the one that was asked for while it ran. */
   #running: Promise<void> | null = null
   #next: Promise<void> | null = null
@@ -234,14 +238,19 @@ export class DatabaseCatalog {
     return { catalog: base.catalog.with(overlay), temporarySchema }
   }
 
+  /** What is being read, or connected, may end within a moment; then it is cut. */
   async stop(): Promise<void> {
     this.#stopped = true
     if (this.#pollTimer !== null) clearTimeout(this.#pollTimer)
     if (this.#idleTimer !== null) clearTimeout(this.#idleTimer)
     if (this.#restTimer !== null) clearTimeout(this.#restTimer)
     this.#forget()
+    const cut = setTimeout(() => {
+      this.#ending.raise(new Error(`the catalog of ${this.database} is not needed any more`))
+    }, stopMs)
     await this.#running?.catch(() => undefined)
     await this.#disconnect()
+    clearTimeout(cut)
   }
 
   #schedulePoll(): void {
@@ -335,7 +344,7 @@ export class DatabaseCatalog {
 
   async #connected(): Promise<CatalogConnection> {
     if (this.#connection === null) {
-      const connection = this.#options.connect(this.database)
+      const connection = this.#options.connect(this.database, this.#ending)
       this.#connection = connection
       connection.catch(() => {
         if (this.#connection === connection) this.#connection = null

@@ -1,4 +1,6 @@
 /** The catalog store on a real server: freshness, one read for all who wait, lost connections. */
+import { once } from 'node:events'
+import { createServer, type AddressInfo } from 'node:net'
 import { setTimeout as delay } from 'node:timers/promises'
 import pg from 'pg'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
@@ -65,6 +67,25 @@ function open(more: Partial<CatalogStoreOptions> = {}): Watched {
   })
   stores.push(store)
   return { store, texts, errors }
+}
+
+/** Connects as regate does. */
+function overWire(port: number): CatalogStoreOptions['connect'] {
+  const tls: UpstreamTls = {
+    ...{ ca: null, cert: null, key: null, crl: null, serverName: null },
+    mode: 'disable',
+    negotiation: 'postgres',
+  }
+  return (database, interrupt) =>
+    connectCatalog({
+      target: { host: '127.0.0.1', port, database, tls },
+      role: {
+        user: 'plain',
+        secret: { read: () => Promise.resolve('plain'), invalidate: () => undefined },
+      },
+      limits: defaultLimits,
+      interrupt,
+    })
 }
 
 const reads = (texts: readonly string[]): number =>
@@ -154,27 +175,37 @@ describe('the catalog store', () => {
   })
 
   it('reads over an upstream connection as sessions have it', async () => {
-    const tls: UpstreamTls = {
-      ...{ ca: null, cert: null, key: null, crl: null, serverName: null },
-      mode: 'disable',
-      negotiation: 'postgres',
-    }
-    const { store } = open({
-      connect: (database) =>
-        connectCatalog({
-          target: { host: server.host, port: server.port, database, tls },
-          role: {
-            user: 'plain',
-            secret: { read: () => Promise.resolve('plain'), invalidate: () => undefined },
-          },
-          limits: defaultLimits,
-        }),
-    })
+    const { store } = open({ connect: overWire(server.port) })
     const database = await store.open('postgres')
     expect(database.current().relation('public', 'first')).not.toBeNull()
     await client.query('CREATE TABLE over_wire (id int)')
     await database.refresh('DDL')
     expect(database.current().relation('public', 'over_wire')).not.toBeNull()
+  })
+
+  it('does not wait for a server that says nothing when it stops', async () => {
+    const mute = createServer(() => undefined).listen(0, '127.0.0.1')
+    await once(mute, 'listening')
+    const { store } = open({ connect: overWire((mute.address() as AddressInfo).port) })
+    const opened = store.open('postgres').catch((error: unknown) => error)
+    await once(mute, 'connection')
+    await store.stop()
+    expect(await opened).toBeInstanceOf(Error)
+    mute.close()
+  })
+
+  it('does not wait for a read behind a lock when it stops', async () => {
+    const { store } = open({ connect: overWire(server.port) })
+    const database = await store.open('postgres')
+    await client.query('BEGIN; LOCK TABLE pg_catalog.pg_namespace IN ACCESS EXCLUSIVE MODE')
+    try {
+      const read = database.refresh('DDL').catch((error: unknown) => error)
+      await delay(100)
+      await store.stop()
+      expect(await read).toBeInstanceOf(Error)
+    } finally {
+      await client.query('ROLLBACK')
+    }
   })
 
   it('gives a session its own view: in a transaction, and of its temporary objects after it', async () => {
