@@ -2,6 +2,7 @@
  * The control plane of a running regate: the policy keeper, revocations, the admin API, health and
  * metrics. One in each regate, whatever the number of data planes that serve.
  */
+import { join } from 'node:path'
 import type { Logger } from 'pino'
 import type { Configuration } from '../config/config.ts'
 import {
@@ -24,7 +25,12 @@ import {
   type WorkerRouteOptions,
 } from '../control/control.ts'
 import { systemClock } from '../core/core.ts'
-import { RevocationList, type RevocationChange } from '../identity/identity.ts'
+import {
+  readRevocations,
+  RevocationList,
+  writeRevocations,
+  type RevocationChange,
+} from '../identity/identity.ts'
 import type { Policy } from '../policy/policy.ts'
 import { startApprovals, type Approvals } from './approval-wiring.ts'
 import { adminAccess, type AdminAccess } from './admin-access.ts'
@@ -77,6 +83,9 @@ export class ControlPlane {
   static async start(options: ControlPlaneOptions, undo: Undo): Promise<ControlPlane> {
     const plane = new ControlPlane(options, undo)
     await plane.#startPolicy()
+    for (const revocation of await readRevocations(plane.#revocationsPath)) {
+      plane.revocations.add(revocation)
+    }
     plane.revocations.onChange((change) => {
       plane.#tellRevocation(change)
     })
@@ -268,9 +277,23 @@ export class ControlPlane {
     })
   }
 
+  get #revocationsPath(): string {
+    return join(this.#options.configuration.audit.directory, 'revocations.json')
+  }
+
   #tellRevocation(change: RevocationChange): void {
     const told = this.#ask((plane) => plane.revocation(change))
-    this.#changing = Promise.all([this.#changing, told])
+    const before = this.#changing.catch(() => undefined)
+    this.#changing = Promise.all([told, before.then(() => this.#saveRevocations(change))])
+    // Who waits for it is told; a session's end is waited for by nobody.
+    this.#changing.catch((err: unknown) => {
+      this.#options.log.error({ err }, 'revocations cannot be saved: a restart forgets them')
+    })
+  }
+
+  async #saveRevocations(change: RevocationChange): Promise<void> {
+    if (change.kind === 'session') return
+    await writeRevocations(this.#revocationsPath, this.revocations.list(), systemClock.nowMs())
   }
 
   async #startPolicy(): Promise<void> {

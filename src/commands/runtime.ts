@@ -179,6 +179,7 @@ async function serveHere(
     },
     undo,
   )
+  for (const revocation of control.revocations.list()) await plane.revocation(revocation)
   control.attach(() => [plane])
   return plane
 }

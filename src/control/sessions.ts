@@ -18,7 +18,7 @@ import { callerOf } from './admin.ts'
 export interface SessionRouteOptions {
   sessions(): Promise<readonly SessionInfo[]>
   readonly revocations: RevocationList
-  /** Resolves when every process knows the changes of `revocations` made so far. */
+  /** Resolves when every process knows the changes of `revocations` made so far, and they are saved. */
   applied(): Promise<unknown>
   /** What was done and by whom; for the log. */
   readonly log: (facts: Readonly<Record<string, unknown>>, message: string) => void
@@ -56,8 +56,8 @@ export function sessionRoutes(options: SessionRouteOptions): (app: FastifyInstan
       }
       const { subject, until } = parsed.data
       const made = revocations.revokeSubject(subject, until === null ? null : Date.parse(until))
-      await options.applied()
       log({ subject, until, by: callerOf(request)?.subject ?? null }, 'subject revoked')
+      if (!(await saved(options))) return await reply.code(500).send({ error: unsaved })
       return await reply.code(201).send(shownRevocation(made))
     })
     app.delete<{ Params: { subject: string } }>(
@@ -65,12 +65,22 @@ export function sessionRoutes(options: SessionRouteOptions): (app: FastifyInstan
       async (request, reply) => {
         const { subject } = request.params
         revocations.restoreSubject(subject)
-        await options.applied()
         log({ subject, by: callerOf(request)?.subject ?? null }, 'revocation taken back')
+        if (!(await saved(options))) return await reply.code(500).send({ error: unsaved })
         return await reply.code(200).send({ subject })
       },
     )
   }
+}
+
+const unsaved =
+  'it is in force, but could not be saved (the log says why): a restart of regate forgets it'
+
+async function saved({ applied }: SessionRouteOptions): Promise<boolean> {
+  return await applied().then(
+    () => true,
+    () => false,
+  )
 }
 
 /** A session as the API shows it. */

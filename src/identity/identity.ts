@@ -27,6 +27,7 @@ export { matchFault } from './entries.ts'
 export { isLoopback, sourceOf } from './source.ts'
 export { identityOfClaims, type Claims } from './claims.ts'
 export { discoveryUrlOf, isAllowedUrl } from './issuer.ts'
+export { readRevocations, writeRevocations } from './revocation-file.ts'
 export { RevocationList, type Revocation, type RevocationChange } from './revocation.ts'
 export {
   deriveVerifier,

@@ -10,8 +10,7 @@
  * Invariants: a file that cannot be read or has an error changes nothing (the users before it stay);
  * it is written whole or not at all, with mode 0600; a password never is in it.
  */
-import { randomBytes } from 'node:crypto'
-import { chmod, open, readFile, rename, stat, unlink } from 'node:fs/promises'
+import { readFile, stat } from 'node:fs/promises'
 import { Document, isNode, LineCounter, parseDocument } from 'yaml'
 import { z } from 'zod'
 import { nearest } from '../core/core.ts'
@@ -23,6 +22,7 @@ import {
   type ScramVerifier,
 } from './scram.ts'
 import type { Identity } from './subject.ts'
+import { writeWhole } from './write-whole.ts'
 
 /** One local user. */
 export interface LocalUser {
@@ -279,21 +279,4 @@ export async function writeUser(path: string, user: NewUser): Promise<'added' | 
   parseUsers(out, path)
   await writeWhole(path, out, mode)
   return known === undefined ? 'added' : 'changed'
-}
-
-/** Beside the file, then renamed over it: a reader never sees half of it. */
-async function writeWhole(path: string, text: string, mode: number): Promise<void> {
-  const temporary = `${path}.${randomBytes(6).toString('hex')}.tmp`
-  const file = await open(temporary, 'wx', 0o600)
-  try {
-    await file.writeFile(text)
-    await file.sync()
-    await file.close()
-    await chmod(temporary, mode)
-    await rename(temporary, path)
-  } catch (error) {
-    await file.close().catch(() => undefined)
-    await unlink(temporary).catch(() => undefined)
-    throw error
-  }
 }
