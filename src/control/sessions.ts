@@ -76,8 +76,8 @@ export function sessionRoutes(options: SessionRouteOptions): (app: FastifyInstan
 const unsaved =
   'it is in force, but could not be saved (the log says why): a restart of regate forgets it'
 
-async function saved({ applied }: SessionRouteOptions): Promise<boolean> {
-  return await applied().then(
+async function saved(options: SessionRouteOptions): Promise<boolean> {
+  return await options.applied().then(
     () => true,
     () => false,
   )

@@ -36,7 +36,7 @@ async function start(): Promise<void> {
   await runtime?.stop()
   runtime = null
   const loaded = await loadConfiguration(files.path, files.environment)
-  if (loaded.kind === 'errors') throw new Error(loaded.errors.join('\n'))
+  if (loaded.kind === 'errors') throw new Error('the configuration is wrong')
   const { configuration } = loaded
   const { environment } = files
   runtime = await startRuntime({ configuration, environment, log: pino({ level: 'silent' }) })
