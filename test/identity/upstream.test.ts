@@ -173,14 +173,14 @@ describe('authentication upstream', () => {
     connection.socket.destroy()
   })
 
-  it('comes in over the Unix socket', async () => {
-    if (server.socketDirectory === null) return
+  it('comes in over the Unix socket', async ({ skip }) => {
+    const host = server.socketDirectory ?? skip('the server has no Unix socket')
     const connection = await connect(
       'app',
       null,
       {},
       {
-        target: target({ mode: 'verify-full' }, { host: server.socketDirectory }),
+        target: target({ mode: 'verify-full' }, { host }),
       },
     )
     expect(await ask(connection, 'SELECT inet_client_addr() IS NULL')).toBe('t')
@@ -317,10 +317,10 @@ describe('TLS upstream', () => {
     )
   })
 
-  it('negotiates TLS directly with PostgreSQL 17 and later', async () => {
+  it('negotiates TLS directly with PostgreSQL 17 and later', async ({ skip }) => {
     const probe = await connect('app', constant(password))
     probe.socket.destroy()
-    if (probe.serverVersion < 170_000) return
+    if (probe.serverVersion < 170_000) skip('the server is older than PostgreSQL 17')
     const connection = await connect('app', constant(password), {
       mode: 'verify-full',
       ca: authority.read(authority.ca),
