@@ -1,6 +1,6 @@
 /** `regate login` and `regate user add`, with a real provider and a person who types. */
 import { spawn } from 'node:child_process'
-import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { decodeJwt } from 'jose'
@@ -132,10 +132,7 @@ describe('the command', () => {
     onError: (text: string) => void,
     input = '',
   ): Promise<Ran> {
-    // What was built is what people run, and starts faster.
-    const built = existsSync('dist/commands/login.js')
-    const main = built ? ['dist/main.js'] : ['scripts/run-ts.mjs', 'src/main.ts']
-    const child = spawn(process.execPath, [...main, ...args], {
+    const child = spawn(process.execPath, ['dist/main.js', ...args], {
       env: { ...process.env, REGATE_TOKENS: join(directory, 'cli', 'tokens.json') },
     })
     let out = ''

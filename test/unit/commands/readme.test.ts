@@ -21,7 +21,7 @@ function steady(text: string): string {
     .trim()
 }
 
-describe.runIf(existsSync('dist/main.js'))('the README', () => {
+describe('the README', () => {
   let port = 0
   let demo: ReturnType<typeof spawn> | null = null
   beforeAll(async () => {

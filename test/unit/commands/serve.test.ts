@@ -2,7 +2,6 @@
  * `regate serve` as people run it: the command from dist/, a real PostgreSQL behind it.
  */
 import { spawn } from 'node:child_process'
-import { existsSync } from 'node:fs'
 import { readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import pg from 'pg'
@@ -12,7 +11,7 @@ import { serveProxy, writeProxyFiles, type ProxyChild } from '../../support/prox
 
 const password = 'a-password-that-must-not-leak'
 
-describe.runIf(existsSync('dist/main.js'))('regate serve', () => {
+describe('regate serve', () => {
   let postgres: TestPostgres
   let proxy: ProxyChild | null = null
   beforeAll(async () => {

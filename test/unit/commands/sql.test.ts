@@ -1,5 +1,4 @@
 import { spawn } from 'node:child_process'
-import { existsSync } from 'node:fs'
 import fc from 'fast-check'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { formatMessage, formatResult, splitComplete } from '../../../src/commands/sql-prompt.ts'
@@ -89,7 +88,7 @@ describe('what is shown', () => {
   })
 })
 
-describe.runIf(existsSync('dist/main.js'))('regate sql', () => {
+describe('regate sql', () => {
   let server: TestPostgres
   beforeAll(async () => {
     server = await startPostgres()
@@ -144,7 +143,7 @@ describe.runIf(existsSync('dist/main.js'))('regate sql', () => {
   })
 })
 
-describe.runIf(existsSync('dist/main.js'))('regate', () => {
+describe('regate', () => {
   function run(...args: string[]) {
     return new Promise<{ code: number | null; out: string; err: string }>((resolve) => {
       const child = spawn(process.execPath, ['dist/main.js', ...args], {

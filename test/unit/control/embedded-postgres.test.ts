@@ -34,7 +34,7 @@ test('a setting that is wrong is an error with the server log in it', async () =
   )
 })
 
-test.runIf(process.platform !== 'win32' && existsSync('dist/control/embedded-postgres.js'))(
+test.runIf(process.platform !== 'win32')(
   'a server ends with the process that started it, however that ended',
   async () => {
     const script = `
