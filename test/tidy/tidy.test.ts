@@ -1,7 +1,7 @@
 /**
  * The rules of the house that no linter knows: layers, sizes (ratcheted), banned words, and a head
- * comment in every file. An exception to a size is written down in ratchet.json, may shrink, and
- * may not grow.
+ * comment in every file. An exception is written down in ratchet.json with what it is now: who makes
+ * it smaller writes the new figure, and nobody a larger one.
  */
 import { execFileSync } from 'node:child_process'
 import { existsSync, readFileSync } from 'node:fs'
@@ -85,7 +85,7 @@ test('imports point downwards, and across folders only to the face of a folder',
       else if (target !== `src/${to}/${to}.ts`) broken.push(`${place} is not the folder's face`)
     }
   }
-  expect(broken.filter((line) => !ratchet.layers.includes(line))).toEqual([])
+  expect(broken).toEqual([])
 })
 
 test('the core touches no socket, clock, environment or file', () => {
@@ -100,7 +100,7 @@ test('the core touches no socket, clock, environment or file', () => {
       if (text.includes(word)) broken.push(`${path} uses ${word}`)
     }
   }
-  expect(broken.filter((line) => !ratchet.layers.includes(line))).toEqual([])
+  expect(broken).toEqual(ratchet.layers)
 })
 
 test('each WASM engine is imported by exactly one file', () => {
@@ -132,31 +132,45 @@ function stripComments(text: string): string {
 
 describe('sizes', () => {
   test('files stay below 500 lines, or below what ratchet.json says', () => {
-    const broken: string[] = []
-    for (const path of production.filter((name) => !isData(name))) {
-      const lines = readFileSync(path, 'utf8').split('\n').length - 1
-      const allowed = ratchet.files[path] ?? fileLinesMax
-      if (lines > allowed) broken.push(`${path}: ${lines} lines, allowed ${allowed}`)
-    }
-    expect(broken).toEqual([])
+    const sizes = new Map(
+      production
+        .filter((name) => !isData(name))
+        .map((path) => [path, readFileSync(path, 'utf8').split('\n').length - 1]),
+    )
+    expect(misfits(sizes, ratchet.files, fileLinesMax)).toEqual([])
   })
 
   test('functions stay below 70 lines, or below what ratchet.json says', () => {
-    const broken: string[] = []
+    const sizes = new Map<string, number>()
     for (const path of production.filter((name) => !isData(name))) {
       for (const [name, lines] of functionSizes(path)) {
-        const allowed = ratchet.functions[`${path}#${name}`] ?? functionLinesMax
-        if (lines > allowed) broken.push(`${path}#${name}: ${lines} lines, allowed ${allowed}`)
+        const key = `${path}#${name}`
+        sizes.set(key, Math.max(lines, sizes.get(key) ?? 0))
       }
     }
-    expect(broken).toEqual([])
-  })
-
-  test('the ratchet names nothing that is gone', () => {
-    const named = [...Object.keys(ratchet.files), ...Object.keys(ratchet.functions)]
-    expect(named.filter((name) => !existsSync(name.split('#')[0] ?? ''))).toEqual([])
+    expect(misfits(sizes, ratchet.functions, functionLinesMax)).toEqual([])
   })
 })
+
+/** What is too large, and exceptions that are larger than what they are for: it would grow again. */
+function misfits(
+  sizes: ReadonlyMap<string, number>,
+  exceptions: Readonly<Record<string, number>>,
+  max: number,
+): string[] {
+  const found: string[] = []
+  for (const [name, lines] of sizes) {
+    const allowed = exceptions[name] ?? max
+    if (lines > allowed) found.push(`${name}: ${lines} lines, allowed ${allowed}`)
+  }
+  for (const [name, allowed] of Object.entries(exceptions)) {
+    const lines = sizes.get(name) ?? 0
+    if (lines <= max) found.push(`${name} needs no exception: take it out of ratchet.json`)
+    else if (lines < allowed)
+      found.push(`${name}: write ${lines} into ratchet.json, not ${allowed}`)
+  }
+  return found
+}
 
 function functionSizes(path: string): [string, number][] {
   const source = ts.createSourceFile(path, readFileSync(path, 'utf8'), ts.ScriptTarget.ES2023, true)
