@@ -1,4 +1,4 @@
-/** Members of the audit records of approvals (contract §7: `approval {id, outcome, by}`). */
+/** Members of the audit records of approvals: `approval {id, outcome, by}`. */
 import type { GivenApproval } from './messages.ts'
 import type { Reviewer, Vote } from './people.ts'
 import type { RequestRow } from './requests.ts'

@@ -1,4 +1,4 @@
-/** What a client that waits is told (contract §5): one place, so that it reads the same everywhere. */
+/** What a client that waits is told: one place, so that it reads the same everywhere. */
 import type { ApprovalAsk, HoldEvent, RefusedBecause } from './messages.ts'
 
 /** A duration as people say it. */

@@ -1,6 +1,6 @@
 /**
  * The face of `audit`. An audit log is an observer with a veto on progress: it never changes a
- * message or a decision, but nothing goes upstream before its record is accepted (contract §1.4).
+ * message or a decision, but nothing goes upstream before its record is accepted.
  */
 
 /**

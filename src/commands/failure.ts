@@ -1,5 +1,5 @@
 /**
- * How commands end when they do not end well. Exit codes (contract §2): 0 done, 1 failed, 2 misuse.
+ * How commands end when they do not end well. Exit codes: 0 done, 1 failed, 2 misuse.
  * A failure that a command foresees is a CommandFailure and is printed without a stack trace.
  */
 import { printableLines } from '../core/core.ts'

@@ -8,7 +8,7 @@ type Data = Readonly<Record<string, unknown>>
 
 /**
  * One sentence for each classified column and granted relation that none of the catalogs has.
- * Reads the data of the shipped policies (contract §6); other data has no such names.
+ * Reads the data of the shipped policies (docs/policies/README.md); other data has no such names.
  */
 export function unmatchedNames(data: Data, catalogs: readonly Catalog[]): readonly string[] {
   const regate = objectOf(data['regate'])

@@ -1,6 +1,6 @@
 /**
  * The face of `console`: the web console that the admin server serves at `/`. Pages are a shell and
- * ES modules; what they show comes from the admin API (contract §8), asked with the cookie of a
+ * ES modules; what they show comes from the admin API, asked with the cookie of a
  * session here. What the API lets somebody do is the API's business.
  *
  * A cookie is sent by the browser whoever made the page that asks, so whatever changes something must

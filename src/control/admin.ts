@@ -1,6 +1,6 @@
 /**
- * The HTTP side of the control plane: /livez, /readyz, /metrics, and whatever routes the caller adds
- * (contract §8). On loopback by default.
+ * The HTTP side of the control plane: /livez, /readyz, /metrics, and whatever routes the caller adds.
+ * On loopback by default.
  *
  * Whoever may connect is not whoever may ask: with a token or OIDC everything but /livez and /readyz
  * asks for it. On loopback the Host header must be loopback too, so that a page in a browser cannot

@@ -1,5 +1,5 @@
 /**
- * Approvals and grants over the admin API (contract §8; shapes in docs/guides/approvals.md), and
+ * Approvals and grants over the admin API (shapes in docs/guides/approvals.md), and
  * the signed callback of a webhook's receiver, the one route that no login protects.
  *
  * A reviewer is who the admin API says is calling; a callback's reviewer is who the receiver says,

@@ -1,5 +1,5 @@
 /**
- * `GET /v1/audit` (contract §8): the log searched over HTTP, a page at a time or as a stream of NDJSON.
+ * `GET /v1/audit`: the log searched over HTTP, a page at a time or as a stream of NDJSON.
  * Names and shapes are in docs/guides/audit.md. Reads the segments of all workers; writes nothing.
  */
 import { Readable } from 'node:stream'

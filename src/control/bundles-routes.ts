@@ -1,5 +1,5 @@
 /**
- * The policy's part of the admin API (contract §8): what is active and since when, what the last load
+ * The policy's part of the admin API: what is active and since when, what the last load
  * said, the shadow's differences; reload and rollback. Runs behind the admin server's authentication.
  */
 import type { FastifyInstance } from 'fastify'

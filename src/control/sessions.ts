@@ -1,5 +1,5 @@
 /**
- * Sessions and revocations over the admin API (contract §8):
+ * Sessions and revocations over the admin API:
  *
  *   GET    /v1/sessions                 who is connected, as whom, since when
  *   DELETE /v1/sessions/{id}            ends a session between two statements

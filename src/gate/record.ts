@@ -1,5 +1,5 @@
 /**
- * The audit's members (contract §7) as JSON text, built once per judgement and spliced into every
+ * The audit's members as JSON text, built once per judgement and spliced into every
  * record of it. Never a masked value, a password or a token. With `literals: redact` no constant of a
  * statement either: not in its text, not in the reason of a refusal.
  */

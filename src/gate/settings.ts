@@ -1,6 +1,6 @@
 /**
  * Settings that a statement may not change whatever the policy says: those that decide how the
- * server reads SQL (contract, invariant 1) and those that the connect policy locked.
+ * server reads SQL, as what is judged must be what runs, and those that the connect policy locked.
  */
 import type { Analysis } from '../sql/sql.ts'
 

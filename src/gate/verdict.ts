@@ -5,7 +5,7 @@ import type { StatementDecision } from '../policy/policy.ts'
 import type { Analysis, ParsedStatement, ParseResult } from '../sql/sql.ts'
 import type { Late } from './late.ts'
 
-/** An ErrorResponse that regate gives in place of the server's (contract §5). */
+/** An ErrorResponse that regate gives in place of the server's. */
 export interface Refusal {
   readonly sqlstate: string
   readonly message: string

@@ -1,5 +1,5 @@
 /**
- * The entries of `authentication:` (contract §3) as the code wants them: defaults filled in, files
+ * The entries of `authentication:` as the code wants them: defaults filled in, files
  * named, nothing secret inside. The configuration loader maps its YAML to these types.
  */
 

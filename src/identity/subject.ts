@@ -6,7 +6,7 @@
 /** How the client proved who it is. */
 export type AuthenticationMethod = 'oidc' | 'scram' | 'certificate' | 'trust'
 
-/** An authenticated principal: `input.identity` of a policy (contract §4) and what the audit names. */
+/** An authenticated principal: `input.identity` of a policy and what the audit names. */
 export interface Identity {
   /** Stable name of who acts: the token's subject, the SCRAM user, the certificate's name. */
   readonly subject: string

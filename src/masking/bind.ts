@@ -1,6 +1,6 @@
 /**
  * From a plan to a rewriter: at RowDescription the types and formats are known, and the server has
- * named the origin of every field, which is checked against the trace (contract, invariant 3).
+ * named the origin of every field, which is checked against the trace.
  *
  * A contradiction stops the result: the catalog the statement was judged by is not the server's.
  * Origin 0 is no contradiction; attribute 0 is the whole row and negative ones are system columns.

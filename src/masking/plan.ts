@@ -3,7 +3,7 @@
  * whether the statement may run at all. Pure; decided before anything is forwarded.
  *
  * Invariants: an output that could hold a masked column passes never; a derivation runs only if it
- * is known to be total (contract §4), because an error, a row count or an effect tells as much as a
+ * is known to be total, because an error, a row count or an effect tells as much as a
  * value does. What a masked column may be used for besides outputs is the policy's to say; only uses
  * that decide how many rows come are refused here too.
  */
@@ -38,7 +38,7 @@ export type MaskPlan =
       readonly column: string
     }
 
-/** Contract §4: strongest first. `bucket` and `truncate` share a rank. */
+/** Where two masks meet the stronger wins (docs/guides/masking.md): strongest first. `bucket` and `truncate` share a rank. */
 const RANK: Readonly<Record<Mask['kind'], number>> = {
   null: 7,
   constant: 6,

@@ -1,4 +1,4 @@
-/** The decisions of a policy as values (contract §4). decode.ts makes them, strictly, from OPA's answer. */
+/** The decisions of a policy as values. decode.ts makes them, strictly, from OPA's answer. */
 
 export type MaskKind =
   'null' | 'constant' | 'redact' | 'hash' | 'partial' | 'bucket' | 'truncate' | 'noise'

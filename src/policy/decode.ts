@@ -18,7 +18,7 @@ import {
 
 type Fields = Readonly<Record<string, unknown>>
 
-/** All volatile inputs there are (contract §4). */
+/** All volatile inputs there are (docs/guides/policies.md). */
 export const volatileInputs: readonly VolatileInput[] = [
   'parameters',
   'time',

@@ -1,5 +1,5 @@
 /**
- * The input document of a policy (contract §4), assembled as JSON text: the parser's own JSON of the
+ * The input document of a policy (policies/schemas), assembled as JSON text: the parser's own JSON of the
  * syntax tree is spliced in and never parsed; what is the same for many statements (identity, session,
  * access) is rendered once and remembered.
  *

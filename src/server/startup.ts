@@ -1,8 +1,8 @@
 /**
  * What a StartupMessage asks for: user, database, settings. Pure; the bytes were decoded by wire.
  *
- * Invariants: a setting that changes how the server reads SQL, or who it takes us for, never passes
- * (contract, invariant 1); `options` is taken apart as the server would and never passed on as text,
+ * Invariants: a setting that changes how the server reads SQL, or who it takes us for, never passes;
+ * `options` is taken apart as the server would and never passed on as text,
  * so that what was checked is what is sent; what this file does not understand is refused.
  */
 import { ProxyError } from '../core/core.ts'

@@ -743,7 +743,7 @@ export class Frontend {
     return this.#state.transaction !== 'failed' && this.#waited.probeCount++ < probeCountMax
   }
 
-  /** EXPLAIN of the statement, on record first; its error is the statement's own (contract §4). */
+  /** EXPLAIN of the statement, on record first; its error is the statement's own. */
   #estimate(
     text: string,
     portal: Portal | null,

@@ -43,7 +43,7 @@ export interface HoldRequest {
 
 export type HoldOutcome =
   | { readonly kind: 'approved'; readonly approval: GivenApproval }
-  /** Rejected, expired, withdrawn, `wait` over, store away: contract §5 says with which text. */
+  /** Rejected, expired, withdrawn, `wait` over, store away; approval/texts.ts has the words. */
   | {
       readonly kind: 'refused'
       readonly sqlstate: string

@@ -1,5 +1,5 @@
 /**
- * How a refusal keeps the server's own state machine (contract §1): the refused statement is
+ * How a refusal keeps the server's own state machine (docs/decisions/session.md): the refused statement is
  * replaced by a text that cannot parse and carries only the decision id; the server's
  * ErrorResponse to it is then replaced by ours.
  */

@@ -1,6 +1,6 @@
 /**
  * What becomes of the rows of one statement: passed untouched, masked, cut off by a limit, or
- * stopped because the server's own description contradicts the trace (contract, invariant 3).
+ * stopped because the server's own description contradicts the trace.
  * One per execution; for a suspended portal it goes on with the next Execute.
  */
 import type { Admitted, Refusal } from '../gate/gate.ts'

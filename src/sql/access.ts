@@ -1,6 +1,6 @@
 /**
- * What a statement touches. `Access` is the public document a policy sees (contract §4; every field
- * is always there); `Analysis` adds what the gate, the session and the mask plan need.
+ * What a statement touches. `Access` is the public document a policy sees (`input.access`; every
+ * field is always there); `Analysis` adds what the gate, the session and the mask plan need.
  */
 import type { Oid } from './snapshot.ts'
 
@@ -188,7 +188,7 @@ export interface Analysis {
   readonly mayChangeSettings: boolean
   /** DDL: the catalog (the session's overlay inside a transaction) must be read again. */
   readonly changesCatalog: boolean
-  /** Writes data or has an effect that a cancelled read cannot undo (contract, decision 8). */
+  /** Writes data or has an effect that cancelling the statement does not undo. */
   readonly writes: boolean
   /** A name was looked up and not found: a newer catalog could change the answer. */
   readonly unresolved: readonly string[]

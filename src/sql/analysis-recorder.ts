@@ -264,7 +264,7 @@ export function settingEffects(body: Recorder): readonly SessionEffect[] {
 
 const usesByBits = new Map<number, readonly Use[]>()
 
-/** The uses behind the bits, in the contract's order; shared, so never to be changed. */
+/** The uses behind the bits, in the order of `useOrder`; shared, so never to be changed. */
 export function usesOf(bits: number): readonly Use[] {
   let uses = usesByBits.get(bits)
   if (uses === undefined) {

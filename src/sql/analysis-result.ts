@@ -1,5 +1,5 @@
 /**
- * From what was recorded to the public form: Access (contract §4) and Analysis. Everything is
+ * From what was recorded to the public form: Access and Analysis. Everything is
  * sorted into stable order, so that equal statements give equal documents.
  */
 import type {

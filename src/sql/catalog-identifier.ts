@@ -41,7 +41,7 @@ export function dottedRelation(schema: string, relation: string): string {
   return `${quoteIdentifier(schema)}.${quoteIdentifier(relation)}`
 }
 
-/** `schema.relation.column`, each part quoted where needed: the key of a mask (contract §4). */
+/** `schema.relation.column`, each part quoted where needed: the key of a mask in a decision. */
 export function dottedColumn(schema: string, relation: string, column: string): string {
   return `${quoteIdentifier(schema)}.${quoteIdentifier(relation)}.${quoteIdentifier(column)}`
 }

@@ -9,7 +9,7 @@ import { foldIdentifier, truncateIdentifier } from './search-path.ts'
 
 /**
  * Settings that decide how SQL text is read or names are resolved, or as whom: after a change that
- * the text does not show, the next text waits for a probe (contract §1.1).
+ * the text does not show, the next text waits for a probe.
  */
 export const readingSettings: ReadonlySet<string> = new Set([
   'backslash_quote',

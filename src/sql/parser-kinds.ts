@@ -1,5 +1,5 @@
 /**
- * The `kind` of a statement: its node in lower case without `Stmt` (contract §4). The list is written
+ * The `kind` of a statement: its node in lower case without `Stmt`. The list is written
  * out, and a test holds it against the node list of @pgsql/types: what is not listed is refused, so a
  * newer grammar cannot bring in a statement that nobody thought of.
  */

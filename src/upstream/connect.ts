@@ -42,7 +42,7 @@ const parameterCountMax = 1_000
 
 /**
  * Sent with every StartupMessage, where it wins over ALTER ROLE and ALTER DATABASE, because both
- * change how the server reads SQL (contract, invariant 1).
+ * change how the server reads SQL.
  */
 export const pinnedSettings: ReadonlyMap<string, string> = new Map([
   ['client_encoding', 'UTF8'],

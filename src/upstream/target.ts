@@ -1,6 +1,6 @@
 /**
  * Where and as whom a session connects upstream: plain data, mapped from `databases:` of the
- * configuration (contract §3). Secrets are functions, so that no value is kept or printed.
+ * configuration. Secrets are functions, so that no value is kept or printed.
  */
 import type net from 'node:net'
 import type tls from 'node:tls'

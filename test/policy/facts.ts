@@ -1,4 +1,4 @@
-/** Statement facts made by hand in the contract's shape, for tests that need no parser. */
+/** Statement facts made by hand, for tests that need no parser. */
 import type { Access, Analysis, ParsedStatement } from '../../src/sql/sql.ts'
 import type { IdentityDocument, SessionDocument, StatementFacts } from '../../src/policy/policy.ts'
 

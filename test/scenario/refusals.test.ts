@@ -1,5 +1,5 @@
 /**
- * A refusal keeps the server's own state machine (contract, invariant 6). The oracle is PostgreSQL:
+ * A refusal keeps the server's own state machine. The oracle is PostgreSQL:
  * each scenario runs twice, directly with a text that the server itself finds a syntax error in,
  * and through regate with a statement that the policy denies. Both must be answered by the same
  * messages, with the same transaction state; only the error is ours: 42501, reason, rule, decision

@@ -71,7 +71,7 @@ describe('a configuration that is right', () => {
     expect(JSON.stringify(configuration)).not.toContain('never shown')
   })
 
-  test('takes everything that the contract names', () => {
+  test('takes every part of a whole configuration', () => {
     const configuration = ok(`
 listen:
   host: 0.0.0.0

@@ -94,7 +94,7 @@ describe('planMasks', () => {
 })
 
 describe('stronger', () => {
-  it('orders masks as the contract does', () => {
+  it('orders masks as the guide to masking says', () => {
     const order = [
       { kind: 'null' },
       { kind: 'constant', value: 1 },

@@ -1,7 +1,7 @@
 /**
  * What "equal but for hidden constants" means, written down without regard to how shape.ts does it:
  * two trees of libpg_query may differ in positions, and in values of constants of one class that do
- * not stand where the contract says that they carry meaning.
+ * not stand where they carry meaning (docs/guides/policies.md, `constants: hidden`).
  */
 
 const positions = new Set([
