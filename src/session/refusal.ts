@@ -1,6 +1,6 @@
 /**
- * How a refusal keeps the server's own state machine (docs/decisions/session.md): the refused statement is
- * replaced by a text that cannot parse and carries only the decision id; the server's
+ * How a refusal keeps the server's own state machine (docs/decisions/session.md): the refused
+ * statement is replaced by a text that cannot parse and carries only the decision id; the server's
  * ErrorResponse to it is then replaced by ours.
  */
 import type { Refusal } from '../gate/gate.ts'
