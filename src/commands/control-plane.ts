@@ -117,11 +117,6 @@ export class ControlPlane {
     return this.#shadowKeeper?.policy ?? null
   }
 
-  /** Names in the policy's data that no catalog has, one sentence each, as last looked at. */
-  get unmatchedNames(): readonly string[] {
-    return this.#names
-  }
-
   /** What a data plane asks of this one; what concerns other data planes is the workers pool's. */
   port: ControlPort = {
     approvals: null,

@@ -32,10 +32,6 @@ export class Events {
     this.#topics = topics
   }
 
-  get topics(): readonly string[] {
-    return [...this.#topics.keys()]
-  }
-
   /** Answers a request with a stream; false when there are too many. */
   open(
     request: FastifyRequest,

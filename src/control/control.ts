@@ -16,7 +16,7 @@ export {
   type EmbeddedPostgresOptions,
 } from './embedded-postgres.ts'
 export { Health, type Readiness } from './health.ts'
-export { Metrics, type MetricDocument, type MetricSource, type PlaneNumbers } from './metrics.ts'
+export { Metrics, type MetricDocument, type MetricSource } from './metrics.ts'
 export { findOpa, runOpa, type Opa, type OpaRun, type OpaSearch } from './opa.ts'
 export {
   buildBundle,

@@ -10,7 +10,7 @@ import {
   collectDefaultMetrics,
   Counter,
   Gauge,
-  Histogram,
+  type Histogram,
   Registry,
   type MetricObjectWithValues,
   type MetricValue,
@@ -19,11 +19,6 @@ import { bucketStartUs, type DurationsSnapshot } from '../core/core.ts'
 
 /** The metrics of a process as plain data, for another process to show beside its own. */
 export type MetricDocument = readonly MetricObjectWithValues<MetricValue<string>>[]
-
-/** Numbers of a data plane since it started; gauges are of the moment. */
-export interface PlaneNumbers {
-  readonly [name: string]: number
-}
 
 export interface MetricSource {
   readonly name: string
@@ -98,19 +93,6 @@ export class Metrics {
     // A metric is what has a name and gives its values: prom-client's own classes only count.
     const metric = { name, help, type, get, reset: () => undefined }
     this.#registry.registerMetric(metric as unknown as Histogram)
-  }
-
-  /** A histogram in seconds that its owner observes. */
-  histogram(
-    name: string,
-    help: string,
-    bucketsSeconds: readonly number[],
-  ): (seconds: number) => void {
-    const buckets = [...bucketsSeconds]
-    const histogram = new Histogram({ name, help, buckets, registers: [this.#registry] })
-    return (seconds) => {
-      histogram.observe(seconds)
-    }
   }
 
   get contentType(): string {

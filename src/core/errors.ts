@@ -19,7 +19,6 @@ export const faults = {
   syntax_error: { sqlstate: '42601', fatal: false },
   denied: { sqlstate: '42501', fatal: false },
   policy_fault: { sqlstate: '42501', fatal: false },
-  analysis_incomplete: { sqlstate: '42501', fatal: false },
   encoding: { sqlstate: '22021', fatal: false },
   program_limit_exceeded: { sqlstate: '54000', fatal: false },
   statement_too_complex: { sqlstate: '54001', fatal: false },

@@ -96,11 +96,6 @@ export class Authenticator {
     return new Authenticator(options, users)
   }
 
-  /** Fetches the issuers' keys in advance; failures are logged and tried again at the first login. */
-  async warm(): Promise<void> {
-    await this.#tokens.warm(this.#options.entries.filter((entry) => entry.method === 'oidc'))
-  }
-
   /** Takes over changed users files; call it now and then, and on SIGHUP. */
   async refresh(): Promise<void> {
     await Promise.all([...this.#users.values()].map((file) => file.refresh()))

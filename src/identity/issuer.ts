@@ -67,11 +67,6 @@ export class Issuer {
     return discoveryUrlOf(this.#options.entry.issuer)
   }
 
-  /** For metrics and readiness: when the keys were fetched, null before the first time. */
-  get fetchedAtMs(): number | null {
-    return this.#keys?.fetchedAtMs ?? null
-  }
-
   /** The keys for a token with this `kid`. Throws IssuerError where none can be had. */
   async keysFor(keyId: string | undefined): Promise<JWTVerifyGetKey> {
     const { clock, entry } = this.#options

@@ -119,11 +119,6 @@ export class TokenVerifier {
     return introspectionSchema.parse(answer).active
   }
 
-  /** Fetches the keys of all these issuers, so that the first login does not wait. */
-  async warm(entries: readonly OidcEntry[]): Promise<void> {
-    await Promise.allSettled(entries.map((entry) => this.issuerOf(entry).keysFor(undefined)))
-  }
-
   async close(): Promise<void> {
     await Promise.allSettled([...this.#issuers.values()].map((issuer) => issuer.close()))
   }

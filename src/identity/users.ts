@@ -168,10 +168,6 @@ export class UsersFile {
     return new UsersFile(options, parseUsers(text, options.path), stamp)
   }
 
-  get userCount(): number {
-    return this.#users.size
-  }
-
   /** Looks a user up; a user who is not there gets a verifier that no password fits. */
   lookup(name: string): UserLookup {
     const user = this.#users.get(name) ?? null

@@ -50,7 +50,6 @@ export type { DatabaseEntry, OpenCatalog } from './destination.ts'
 export type { SessionInfo } from './sessions.ts'
 
 export interface ServerLog {
-  info(facts: object, message: string): void
   warn(facts: object, message: string): void
   error(facts: object, message: string): void
 }
@@ -184,11 +183,6 @@ export class Server {
 
   sessions(): readonly SessionInfo[] {
     return this.#sessions.infos()
-  }
-
-  /** Ends a session between two statements, or at once; false when there is none of that id. */
-  endSession(id: string, message: string, now = false): boolean {
-    return this.#sessions.end(id, message, now)
   }
 
   /** Cancels what runs in the session with this key; false where it has none. */

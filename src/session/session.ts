@@ -94,12 +94,6 @@ export class Session {
     return this.#wait?.name ?? null
   }
 
-  /** Nothing is in flight and no transaction is open: the session may be ended politely. */
-  get idle(): boolean {
-    const { queue, transaction, segmentOpen } = this.#state
-    return queue.length === 0 && transaction === 'idle' && !segmentOpen && this.#wait === null
-  }
-
   get transaction(): State['transaction'] {
     return this.#state.transaction
   }

@@ -129,11 +129,6 @@ export function tagOf(node: Node): string {
   return ''
 }
 
-export function bodyOf(node: Node): unknown {
-  for (const tag in node) return (node as Record<string, unknown>)[tag]
-  return undefined
-}
-
 /** Names in a list of String nodes; anything else is left out. */
 export function stringsOf(nodes: readonly Node[] | undefined): string[] {
   const names: string[] = []

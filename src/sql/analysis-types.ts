@@ -58,15 +58,9 @@ export class TypeNames {
   readonly #infos = new Map<Oid, TypeInfo | null>()
   readonly #casts = new Map<number, FunctionClass>()
   readonly #outputs = new Map<string, FunctionClass>()
-  readonly #major: number
 
   constructor(catalog: Catalog) {
     this.#catalog = catalog
-    this.#major = catalog.majorVersion
-  }
-
-  get major(): number {
-    return this.#major
   }
 
   info(oid: Oid): TypeInfo | null {
@@ -135,7 +129,7 @@ export class TypeNames {
     // A value fits a domain where it fits what the domain is over; its checks are run afterwards.
     if (target.kind === 'domain') return this.implicitlyFits(actual, target.base)
     if (source.builtin !== null && target.builtin !== null) {
-      const cast = builtinCast(source.name, target.name, this.#major)
+      const cast = builtinCast(source.name, target.name, this.#catalog.majorVersion)
       if (cast !== null) return cast.context === 'implicit'
     }
     return this.#fitsOwn(source, target)

@@ -265,14 +265,6 @@ export class Catalog {
     return this.#rest.schemas
   }
 
-  get extensions(): CatalogSnapshot['extensions'] {
-    return this.#rest.extensions
-  }
-
-  get storedSettings(): CatalogSnapshot['storedSettings'] {
-    return this.#rest.storedSettings
-  }
-
   schema(name: string): SchemaRow | null {
     return this.#schemas.get(name) ?? null
   }
@@ -317,11 +309,6 @@ export class Catalog {
     if (found !== undefined) return found
     if (!relationKindsWithRows.has(relation.kind)) return null
     return systemColumns.find((column) => column.name === name) ?? null
-  }
-
-  columnByNumber(relation: RelationRow, number: number): ColumnRow | null {
-    if (number < 0) return systemColumns.find((column) => column.number === number) ?? null
-    return relation.columns.find((column) => column.number === number) ?? null
   }
 
   /** User columns by name, in order of their attribute numbers. */

@@ -211,11 +211,6 @@ function qualifiedFunctions(key: string, major: number): readonly BuiltinFunctio
   return parsed
 }
 
-/** Names of all functions of the table, information_schema's qualified. */
-export function builtinFunctionNames(): IterableIterator<string> {
-  return functionLines.keys()
-}
-
 /** Built-in operators of that name, for this major version. */
 export function builtinOperators(name: string, major: number): readonly BuiltinOperator[] {
   const line = operatorLines.get(name)

@@ -7,8 +7,7 @@
  * raises an error it goes on or says `bad`; libpg_query judges the text anyway.
  */
 
-/** Classes of bytes. */
-export const byteOther = 0
+/** Classes of bytes; 0 is any other. */
 export const byteSpace = 1
 export const byteWord = 2
 export const byteDigit = 3

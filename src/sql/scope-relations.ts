@@ -6,7 +6,7 @@
  */
 import type { RangeVar } from '@pgsql/types'
 import type { Context } from './analysis-context.ts'
-import { either, opaqueValue, type Field } from './lineage.ts'
+import { either, type Field } from './lineage.ts'
 import { actualSchema, newRelation } from './scope-made.ts'
 import { missingRelation } from './missing-names.ts'
 import type { ScopeItem } from './scope.ts'
@@ -142,9 +142,4 @@ export function renamed(fields: readonly Field[], names: readonly string[]): rea
     return name === undefined ? field : { name, value: field.value }
   })
   return result
-}
-
-/** Columns under names that the statement gives, where what they hold is not known. */
-export function opaqueFields(names: readonly string[]): readonly Field[] {
-  return names.map((name) => ({ name, value: opaqueValue }))
 }
