@@ -112,6 +112,26 @@ test('each WASM engine is imported by exactly one file', () => {
   }
 })
 
+test('what the product imports is installed with it', () => {
+  const { dependencies, optionalDependencies } = JSON.parse(
+    readFileSync('package.json', 'utf8'),
+  ) as Record<string, Readonly<Record<string, string>>>
+  const broken: string[] = []
+  for (const path of production) {
+    // Types are for the build alone.
+    const text = readFileSync(path, 'utf8').replace(/^import type [\s\S]*?'$/gm, '')
+    for (const { fileName } of ts.preProcessFile(text, true, true).importedFiles) {
+      const name = /^(@[^/]+\/)?[^/]+/.exec(fileName)?.[0] ?? ''
+      if (name.startsWith('.') || name.startsWith('node:')) continue
+      if (dependencies?.[name] === undefined && optionalDependencies?.[name] === undefined) {
+        broken.push(`${path} imports ${name}`)
+      }
+    }
+  }
+  // Only where it runs from source, for tests.
+  expect(broken).toEqual(['src/console/assets.ts imports typescript'])
+})
+
 test('no file starts without saying what it owns', () => {
   const broken: string[] = []
   for (const path of sources.filter((name) => !name.endsWith('.test.ts'))) {

@@ -8,7 +8,9 @@ import { once } from 'node:events'
 import { createServer, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { exportJWK, generateKeyPair, type JWK } from 'jose'
+import type * as OidcProvider from 'oidc-provider'
 import type { Provider, Configuration, ResourceServer } from 'oidc-provider'
+import { CommandFailure } from '../failure.ts'
 
 /** Who can log in. */
 export interface DemoAccount {
@@ -63,6 +65,7 @@ export async function makeSigningKey(keyId: string, algorithm = 'ES256'): Promis
 
 /** Starts the provider; throws where the port is taken. */
 export async function startDemoProvider(options: DemoProviderOptions): Promise<DemoProvider> {
+  const { Provider, errors } = await quietly(loadLibrary)
   const keys = options.keys ?? [await makeSigningKey('demo-1')]
   const server = createServer()
   server.listen(options.port ?? 0, '127.0.0.1')
@@ -70,8 +73,7 @@ export async function startDemoProvider(options: DemoProviderOptions): Promise<D
   const { port } = server.address() as AddressInfo
   const issuer = `http://localhost:${port}`
   const resource = resourceServer(options, keys)
-  const provider = await quietly(async () => {
-    const { Provider, errors } = await import('oidc-provider')
+  const provider = await quietly(() => {
     const settings = configuration(options, keys, resource, () => new errors.InvalidTarget())
     return new Provider(issuer, settings)
   })
@@ -88,8 +90,20 @@ export async function startDemoProvider(options: DemoProviderOptions): Promise<D
   }
 }
 
+/** Optional, as the demo is; before anything listens, which would keep the process alive. */
+async function loadLibrary(): Promise<typeof OidcProvider> {
+  try {
+    return await import('oidc-provider')
+  } catch (cause) {
+    throw new CommandFailure('the demo needs the package oidc-provider, which is not installed', {
+      hint: 'install regate with its optional dependencies (npm install --include=optional)',
+      cause,
+    })
+  }
+}
+
 /** The library prints advice for production while it loads; here it would only worry people. */
-async function quietly<T>(make: () => Promise<T>): Promise<T> {
+async function quietly<T>(make: () => T | Promise<T>): Promise<T> {
   const { info, warn } = console
   const silent = (): void => undefined
   console.info = silent
