@@ -1,6 +1,7 @@
 // Compiles src/ to dist/, and copies what is not TypeScript: SQL, JSON, HTML, CSS, images.
 // The result replaces dist/ at the end, so that a build that fails leaves the last one usable.
-// With --quick: the same JavaScript without types and their check, for what only runs it (tests).
+// With --quick: the same JavaScript without types and their check, for what only runs it (tests);
+// nor are documents made anew, so that a test sees one that was forgotten.
 import { spawnSync } from 'node:child_process'
 import { chmodSync, cpSync, existsSync, renameSync, rmSync, statSync } from 'node:fs'
 
@@ -32,6 +33,8 @@ cpSync('src', making, {
 chmodSync(`${making}/main.js`, 0o755)
 if (existsSync('dist')) rmSync('dist', { recursive: true, force: true })
 renameSync(making, 'dist')
+
+if (quick.length > 0) process.exit(0)
 
 // Documents that are generated from the code.
 const generate = spawnSync(process.execPath, ['scripts/generate-configuration.mjs'], {

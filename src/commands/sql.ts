@@ -35,14 +35,23 @@ function builder(yargs: Argv): Argv<SqlArguments> {
       type: 'string',
       describe: 'postgres://user:password@host:port/database?sslmode=…&sslrootcert=…',
     })
-    .option('host', { type: 'string', default: environment['PGHOST'] ?? '127.0.0.1' })
+    .option('host', {
+      type: 'string',
+      default: environment['PGHOST'] ?? '127.0.0.1',
+      describe: 'where the proxy listens',
+    })
     .option('port', {
       type: 'number',
       alias: 'p',
       default: Number(environment['PGPORT'] ?? 6432),
       describe: 'port of the proxy',
     })
-    .option('user', { type: 'string', alias: 'U', default: environment['PGUSER'] ?? user() })
+    .option('user', {
+      type: 'string',
+      alias: 'U',
+      default: environment['PGUSER'] ?? user(),
+      describe: 'who connects',
+    })
     .option('database', { type: 'string', alias: 'd', describe: 'default: the user name' })
     .option('password', {
       type: 'string',

@@ -6,10 +6,11 @@
 import { spawn } from 'node:child_process'
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer as createHttpServer, type Server } from 'node:http'
-import { createServer, type AddressInfo } from 'node:net'
+import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { basename, delimiter, dirname, join, resolve } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { freePort } from '../../src/control/control.ts'
 import { execute, startPostgres, type TestPostgres } from '../support/postgres.ts'
 
 const page = readFileSync('docs/guides/policies.md', 'utf8')
@@ -24,14 +25,6 @@ let postgres: TestPostgres
 let bundleServer: Server
 let directory: string
 let replacements: readonly (readonly [string, string])[]
-
-async function freePort(): Promise<number> {
-  const probe = createServer()
-  await new Promise<void>((done) => probe.listen(0, '127.0.0.1', done))
-  const { port } = probe.address() as AddressInfo
-  await new Promise((done) => probe.close(done))
-  return port
-}
 
 function here(text: string): string {
   return replacements.reduce((changed, [from, to]) => changed.replaceAll(from, to), text)

@@ -15,13 +15,14 @@ import {
   type Server,
   type ServerResponse,
 } from 'node:http'
-import { createServer, type AddressInfo } from 'node:net'
+import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { gunzipSync } from 'node:zlib'
 import pg from 'pg'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { buildBundle, ignoreParameters } from '../../src/control/bundles-build.ts'
+import { freePort } from '../../src/control/control.ts'
 import { runOpa } from '../../src/control/opa.ts'
 import { defaultLimits } from '../../src/core/core.ts'
 import { Policy, readBundle, type SigningOptions } from '../../src/policy/policy.ts'
@@ -136,14 +137,6 @@ async function until(condition: () => boolean | Promise<boolean>, what: string):
     if (Date.now() > end) throw new Error(`waited in vain for: ${what}\n${opaLog.slice(-2_000)}`)
     await new Promise((resolve) => setTimeout(resolve, 30))
   }
-}
-
-async function freePort(): Promise<number> {
-  const probe = createServer()
-  await new Promise<void>((done) => probe.listen(0, '127.0.0.1', done))
-  const { port } = probe.address() as AddressInfo
-  await new Promise((done) => probe.close(done))
-  return port
 }
 
 /** The pack for each peer, signed by `opa build --signing-key`. */

@@ -3,10 +3,12 @@
  * every link. What it says and what happens cannot drift apart.
  */
 import { spawn } from 'node:child_process'
-import { existsSync, readFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { parse } from 'yaml'
+import yargs from 'yargs'
+import { registerCommands } from '../../../src/commands/commands.ts'
 import { parseConfiguration } from '../../../src/config/config.ts'
 
 const readme = readFileSync('README.md', 'utf8')
@@ -96,22 +98,79 @@ test('the image: what the guide configures is right, writable and asked whether 
   expect(/^HEALTHCHECK .*$/m.exec(dockerfile)?.[0]).toContain('/livez')
 })
 
-test('links of the documents lead somewhere', () => {
-  const pages = [
-    'README.md',
-    'docs/getting-started.md',
-    'docs/limits.md',
-    'docs/configuration.md',
-    'docs/decisions/README.md',
-  ]
-  for (const page of pages) {
-    const text = readFileSync(page, 'utf8').replace(/```[\s\S]*?```/g, '')
-    for (const [, target = ''] of text.matchAll(/\]\(([^)#]+)[^)]*\)/g)) {
-      if (/^https?:/.test(target)) continue
-      expect(existsSync(join(dirname(page), target)), `${page} → ${target}`).toBe(true)
+const pages = [
+  'README.md',
+  'CHANGELOG.md',
+  ...readdirSync('docs', { recursive: true, encoding: 'utf8' })
+    .filter((name) => name.endsWith('.md'))
+    .map((name) => join('docs', name)),
+]
+const proseOf = (page: string): string =>
+  readFileSync(page, 'utf8').replace(/^```[\s\S]*?^```$/gm, '')
+
+/** As GitHub makes them of headings. */
+function anchorsOf(page: string): ReadonlySet<string> {
+  const headings = [...proseOf(page).matchAll(/^#+ (.+)$/gm)].map(([, heading = '']) => heading)
+  const plain = headings.map((heading) => heading.replaceAll(/\[([^\]]*)\]\([^)]*\)/g, '$1'))
+  return new Set(
+    plain.map((heading) =>
+      heading
+        .toLowerCase()
+        .replaceAll(/[^\p{L}\p{N}\- _]/gu, '')
+        .replaceAll(' ', '-'),
+    ),
+  )
+}
+
+test.each(pages)('links of %s lead somewhere', (page) => {
+  for (const [, target = ''] of proseOf(page).matchAll(/\]\(([^)\s]+)\)/g)) {
+    if (/^https?:/.test(target)) continue
+    const [file = '', anchor] = target.split('#')
+    const path = file === '' ? page : join(dirname(page), file)
+    expect(existsSync(path), target).toBe(true)
+    if (anchor !== undefined && path.endsWith('.md')) {
+      expect([...anchorsOf(path)], target).toContain(anchor)
     }
   }
 })
+
+test('commands that the documents name exist, with the options that they name', async () => {
+  const unknown: string[] = []
+  const helps = new Map<string, string>()
+  for (const page of pages.filter((name) => name !== 'CHANGELOG.md')) {
+    const text = readFileSync(page, 'utf8')
+    for (const [, line = ''] of text.matchAll(
+      /(?:^|[`($ ])(?<!exec )regate ((?:[a-z]+ ?)+[^`\n|]*)/gm,
+    )) {
+      const words = /^(?:[a-z]+(?: |$))+/.exec(line)?.[0].trim().split(' ') ?? []
+      const named = words.slice(0, commandsWithParts.has(words[0] ?? '') ? 2 : 1).join(' ')
+      const options = [...line.matchAll(/(?<=\s)(--[a-z][a-z-]+|-[a-z])(?=[\s=`)]|$)/g)]
+      // Prose begins with the name as well.
+      if (options.length === 0) continue
+      const help = helps.get(named) ?? (await helpOf(named))
+      helps.set(named, help)
+      for (const [, option = ''] of options) {
+        const shown = option.replace(/^--no-/, '--')
+        if (!new RegExp(`(?<![\\w-])${shown}(?![\\w-])`).test(help)) {
+          unknown.push(`${page}: regate ${line} (${option})`)
+        }
+      }
+    }
+  }
+  expect(unknown).toEqual([])
+  expect(helps.size).toBeGreaterThan(10)
+})
+
+const commandsWithParts = new Set(['policy', 'audit', 'catalog', 'approvals', 'user'])
+
+async function helpOf(command: string): Promise<string> {
+  let help = ''
+  const parser = registerCommands(yargs()).exitProcess(false)
+  await parser.parseAsync([...command.split(' '), '--help'], {}, (_error, _arguments, output) => {
+    help = output
+  })
+  return help
+}
 
 test('what is generated from the configuration schema is up to date', async () => {
   const { configurationJsonSchema } = await import('../../../src/config/config.ts')
