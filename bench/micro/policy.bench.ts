@@ -66,6 +66,7 @@ const analysis = analysisOf({
     },
   ],
   filtered: true,
+  unfiltered: false,
 })
 
 const pack = await loadPack()

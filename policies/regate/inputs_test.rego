@@ -58,7 +58,7 @@ statement(names, kind, access) := {
 	"access": object.union(
 		{
 			"complete": true, "incomplete": [], "effects": ["read"], "relations": [], "columns": [], "outputs": [],
-			"flows": [], "functions": [], "settings": [], "filtered": false, "limited": false,
+			"flows": [], "functions": [], "settings": [], "filtered": false, "unfiltered": false, "limited": false,
 		},
 		access,
 	),

@@ -80,6 +80,7 @@ export function sampleStatementInput(
       functions: [],
       settings: [],
       filtered: true,
+      unfiltered: false,
       limited: false,
     },
     identity: { ...identity, groups },

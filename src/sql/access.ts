@@ -115,6 +115,11 @@ export interface Access {
   readonly settings: readonly SettingAccess[]
   /** UPDATE/DELETE/SELECT: has a WHERE (or, for a join, a condition) at the top of the statement. */
   readonly filtered: boolean
+  /**
+   * An UPDATE, DELETE or MERGE in it, at the top, in WITH, or in a DO block, may change every row: its
+   * condition names no column. What functions and triggers do by themselves does not count.
+   */
+  readonly unfiltered: boolean
   /** Has a LIMIT or FETCH FIRST. */
   readonly limited: boolean
 }

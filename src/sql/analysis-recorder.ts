@@ -87,6 +87,8 @@ export class Recorder {
   partials = 0
   /** A rule makes the statement give rows of its own. */
   givesRows = false
+  /** Not taken over from bodies: a function's author has said which rows it changes. */
+  changesAllRows = false
   mayChangeSettings = false
   changesCatalog = false
   dependsOnSession = false

@@ -83,6 +83,7 @@ export function buildAnalysis(
     functions: functionEntries(recorder, included),
     settings: settingEntries(recorder, included),
     filtered: facts.filtered || included.some((one) => one.access.filtered),
+    unfiltered: recorder.changesAllRows || included.some((one) => one.access.unfiltered),
     limited: facts.limited || included.some((one) => one.access.limited),
   }
   return {

@@ -220,9 +220,23 @@ function shownFields(target: Target): readonly Field[] {
 
 // UPDATE, DELETE
 
+/** A condition that names no column (`true`, `1 = 1`, none at all) leaves out no row. */
+export function namesColumn(condition: Node | undefined): boolean {
+  const pending: unknown[] = [condition]
+  for (let node = pending.pop(); node !== undefined || pending.length > 0; node = pending.pop()) {
+    if (typeof node !== 'object' || node === null) continue
+    for (const [key, value] of Object.entries(node)) {
+      if (key === 'ColumnRef' || key === 'CurrentOfExpr') return true
+      pending.push(value)
+    }
+  }
+  return false
+}
+
 export function update(node: UpdateStmt, parent: Scope | null, context: Context): QueryShape {
   const scope = new Scope(parent)
   withClause(node.withClause, scope, context)
+  context.recorder.changesAllRows ||= !namesColumn(node.whereClause)
   const target = openTarget(node.relation, ['update'], context)
   // FROM does not see the target (it is lateral-invisible), everything else does.
   context.passes.from(node.fromClause, scope, context)
@@ -237,6 +251,7 @@ export function update(node: UpdateStmt, parent: Scope | null, context: Context)
 export function remove(node: DeleteStmt, parent: Scope | null, context: Context): QueryShape {
   const scope = new Scope(parent)
   withClause(node.withClause, scope, context)
+  context.recorder.changesAllRows ||= !namesColumn(node.whereClause)
   const target = openTarget(node.relation, ['delete'], context)
   setOff(target, { action: 'delete', columns: [] }, context)
   context.passes.from(node.usingClause, scope, context)
@@ -308,12 +323,26 @@ const mergeActions: Readonly<Record<string, WriteAction>> = {
   CMD_DELETE: 'delete',
 }
 
+/** Some clause changes rows of the target, and no condition says which. */
+export function mergesAllRows({ joinCondition, mergeWhenClauses }: MergeStmt): boolean {
+  const joined = namesColumn(joinCondition)
+  return (mergeWhenClauses ?? []).some((part) => {
+    if (!('MergeWhenClause' in part)) return false
+    const { commandType, matchKind, condition } = part.MergeWhenClause
+    if (commandType !== 'CMD_UPDATE' && commandType !== 'CMD_DELETE') return false
+    // What has no match in the source may be everything.
+    const isJoined = joined && matchKind !== 'MERGE_WHEN_NOT_MATCHED_BY_SOURCE'
+    return !isJoined && !namesColumn(condition)
+  })
+}
+
 export function merge(node: MergeStmt, parent: Scope | null, context: Context): QueryShape {
   const scope = new Scope(parent)
   withClause(node.withClause, scope, context)
   const clauses = (node.mergeWhenClauses ?? []).flatMap((part) =>
     'MergeWhenClause' in part ? [part.MergeWhenClause] : [],
   )
+  context.recorder.changesAllRows ||= mergesAllRows(node)
   const actions = new Set<WriteAction>()
   for (const clause of clauses) {
     const action = mergeActions[clause.commandType ?? '']

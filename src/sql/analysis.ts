@@ -15,7 +15,7 @@ import { namesOf } from './analysis-names.ts'
 import { Recorder } from './analysis-recorder.ts'
 import { buildAnalysis, type StatementFacts } from './analysis-result.ts'
 import { query } from './analysis-select.ts'
-import { insert, merge, remove, update } from './analysis-writes.ts'
+import { insert, merge, mergesAllRows, namesColumn, remove, update } from './analysis-writes.ts'
 import type { Catalog } from './catalog.ts'
 import { callFunction } from './expression-calls.ts'
 import { expression } from './expression.ts'
@@ -165,7 +165,7 @@ function statementFacts(node: Node): StatementFacts {
   if (select !== null) {
     const limited = select.limitCount !== undefined && !isNull(select.limitCount)
     const joined = (select.fromClause ?? []).some((one) => 'JoinExpr' in one && hasCondition(one))
-    return { filtered: filters(select.whereClause) || joined, limited, returnsRows: true }
+    return { filtered: namesColumn(select.whereClause) || joined, limited, returnsRows: true }
   }
   const none = { filtered: false, limited: false, returnsRows: false }
   if ('InsertStmt' in node) {
@@ -175,26 +175,14 @@ function statementFacts(node: Node): StatementFacts {
   }
   if ('UpdateStmt' in node || 'DeleteStmt' in node) {
     const body = 'UpdateStmt' in node ? node.UpdateStmt : node.DeleteStmt
-    const filtered = filters(body.whereClause)
+    const filtered = namesColumn(body.whereClause)
     return { filtered, limited: false, returnsRows: body.returningClause !== undefined }
   }
   if ('MergeStmt' in node) {
-    return { ...none, filtered: true, returnsRows: node.MergeStmt.returningClause !== undefined }
+    const filtered = !mergesAllRows(node.MergeStmt)
+    return { ...none, filtered, returnsRows: node.MergeStmt.returningClause !== undefined }
   }
   return { ...none, returnsRows: tagOf(node) === 'CallStmt' }
-}
-
-/** A WHERE that names no column (`WHERE true`, `WHERE 1 = 1`) filters nothing. */
-function filters(where: Node | undefined): boolean {
-  const pending: unknown[] = [where]
-  for (let node = pending.pop(); node !== undefined || pending.length > 0; node = pending.pop()) {
-    if (typeof node !== 'object' || node === null) continue
-    for (const [key, value] of Object.entries(node)) {
-      if (key === 'ColumnRef' || key === 'CurrentOfExpr') return true
-      pending.push(value)
-    }
-  }
-  return false
 }
 
 function isNull(node: Node): boolean {

@@ -13,6 +13,7 @@ export const emptyAccess: Access = {
   functions: [],
   settings: [],
   filtered: false,
+  unfiltered: false,
   limited: false,
 }
 

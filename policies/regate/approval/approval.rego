@@ -186,47 +186,18 @@ _may_skip_filter if {
 	group.unfiltered == "allow"
 }
 
-# UPDATE and DELETE without WHERE, and TRUNCATE.
+# UPDATE, DELETE and MERGE that name no rows, wherever in the statement they stand. Said so that an input without the
+# field counts as such.
 _unfiltered if {
 	"write" in input.access.effects
-	input.statement.kind in {"update", "delete"}
-	input.access.filtered != true
+	_changes_rows
+	not input.access.unfiltered == false
 }
 
 _unfiltered if {
 	some relation in input.access.relations
 	"truncate" in relation.actions
 	relation.through == null
-}
-
-# The same inside EXPLAIN ANALYZE, PREPARE, EXECUTE and WITH: the tree tells, where there is one.
-_unfiltered if {
-	"write" in input.access.effects
-	not input.statement.kind in {"update", "delete", "merge", "insert"}
-	_changes_rows
-	input.access.filtered != true
-	not input.statement.kind == "select"
-}
-
-_unfiltered if {
-	"write" in input.access.effects
-	_changes_rows
-	not input.statement.kind in {"update", "delete"}
-	walk(input.statement.ast, [_, node])
-	some tag in ["DeleteStmt", "UpdateStmt"]
-	node[tag]
-	not node[tag].whereClause
-}
-
-_unfiltered if {
-	"write" in input.access.effects
-	_changes_rows
-	input.statement.kind in {"update", "delete"}
-	input.statement.ast[_].withClause
-	walk(input.statement.ast, [_, node])
-	some tag in ["DeleteStmt", "UpdateStmt"]
-	node[tag]
-	not node[tag].whereClause
 }
 
 _changes_rows if {

@@ -6,7 +6,7 @@ decide(names, kind, access) := result if {
 	result := inputs.judge(inputs.statement(names, kind, access), inputs.groups, {})
 }
 
-writing(actions, filtered) := {"effects": ["write"], "filtered": filtered, "relations": [inputs.relation("orders", actions)]}
+writing(actions, filtered) := {"effects": ["write"], "filtered": filtered, "unfiltered": filtered == false, "relations": [inputs.relation("orders", actions)]}
 
 test_update_and_delete_without_where_are_held if {
 	every kind in ["update", "delete"] {
@@ -30,21 +30,22 @@ test_truncate_is_a_delete_of_everything if decide(["engineers"], "truncate", wri
 test_insert_has_no_where if decide(["engineers"], "insert", writing(["insert"], false)).action == "allow"
 
 test_a_delete_without_where_inside_with_is_held if {
-	asked := object.union(
-		inputs.statement(["engineers"], "select", writing(["delete", "select"], true)),
-		{"statement": {"ast": {"SelectStmt": {"withClause": {"ctes": [{"CommonTableExpr": {"ctequery": {"DeleteStmt": {"relation": {"relname": "orders"}}}}}]}}}}},
-	)
-	held := inputs.judge(asked, inputs.groups, {})
-	held.rule == "regate.approval.unfiltered"
+	access := object.union(writing(["delete", "select"], true), {"unfiltered": true})
+	decide(["engineers"], "select", access).rule == "regate.approval.unfiltered"
 }
 
 test_a_delete_with_where_inside_with_passes if {
-	asked := object.union(
-		inputs.statement(["engineers"], "select", writing(["delete", "select"], false)),
-		{"statement": {"ast": {"SelectStmt": {"withClause": {"ctes": [{"CommonTableExpr": {"ctequery": {"DeleteStmt": {"relation": {"relname": "orders"}, "whereClause": {}}}}}]}}}}},
-	)
-	result := inputs.judge(asked, inputs.groups, {})
-	result.action == "allow"
+	access := object.union(writing(["delete", "select"], false), {"unfiltered": false})
+	decide(["engineers"], "select", access).action == "allow"
+}
+
+test_a_merge_that_names_no_rows_is_held if decide(["engineers"], "merge", writing(["delete", "select"], false)).rule == "regate.approval.unfiltered"
+
+test_what_does_not_say_whether_it_names_rows_is_held if {
+	said := inputs.statement(["engineers"], "delete", writing(["delete"], true))
+	unsaid := json.remove(said, ["/access/unfiltered"])
+	held := inputs.judge(unsaid, inputs.groups, {})
+	held.rule == "regate.approval.unfiltered"
 }
 
 test_an_approved_statement_runs if {

@@ -46,6 +46,7 @@ export function analysis(
       functions: [],
       settings: [],
       filtered: false,
+      unfiltered: false,
       limited: false,
     },
     outputs,

@@ -556,6 +556,33 @@ describe('effects and settings', () => {
     expect(one('SELECT 1 FROM orders LIMIT 5').access.limited).toBe(true)
     expect(one('SELECT 1 FROM orders LIMIT ALL').access.limited).toBe(false)
   })
+
+  test.each([
+    ['DELETE FROM orders WHERE 1 = 1', true],
+    ['UPDATE orders SET id = 1', true],
+    ['DELETE FROM orders WHERE id = 1', false],
+    ['WITH x AS (DELETE FROM orders WHERE true RETURNING id) SELECT id FROM x WHERE id = 1', true],
+    ['WITH x AS (DELETE FROM orders WHERE id = 1 RETURNING id) SELECT id FROM x', false],
+    ['PREPARE p AS WITH x AS (DELETE FROM orders RETURNING id) SELECT id FROM x', true],
+    ['EXPLAIN ANALYZE DELETE FROM orders WHERE true', true],
+    ['DO $$BEGIN DELETE FROM orders; END$$', true],
+    ['DO $$BEGIN DELETE FROM orders WHERE id = 1; END$$', false],
+    ['MERGE INTO orders USING (SELECT 1) s ON true WHEN MATCHED THEN DELETE', true],
+    ['MERGE INTO orders o USING users u ON o.id = u.id WHEN MATCHED THEN DELETE', false],
+    ['MERGE INTO orders o USING users u ON true WHEN MATCHED AND o.id = 1 THEN DELETE', false],
+    [
+      'MERGE INTO orders o USING users u ON o.id = u.id WHEN NOT MATCHED BY SOURCE THEN DELETE',
+      true,
+    ],
+    [
+      'MERGE INTO orders USING (SELECT 1) s ON false WHEN NOT MATCHED THEN INSERT DEFAULT VALUES',
+      false,
+    ],
+    ['INSERT INTO orders SELECT * FROM orders', false],
+    ['SELECT id FROM orders', false],
+  ])('%s changes every row: %s', (text, unfiltered) => {
+    expect(one(text).access.unfiltered).toBe(unfiltered)
+  })
 })
 
 describe('never an exception', () => {
