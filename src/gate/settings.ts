@@ -41,6 +41,14 @@ export function checkSettings(
     if (locked.has(name) && setting.action !== 'reset_all' && setting.action !== 'discard') {
       return refuse(`the setting "${name}" is locked by the policy`, 'Leave it as it is.')
     }
+    if (name === 'transaction_read_only' && locked.has(`default_${name}`)) {
+      // The default is nothing but what each transaction begins with: READ WRITE is its opposite.
+      if (setting.value !== null && isTrue(setting.value)) continue
+      return refuse(
+        'the setting "default_transaction_read_only" is locked by the policy, so READ WRITE may not be asked for',
+        'Leave it out: transactions begin as the policy says; READ ONLY is allowed.',
+      )
+    }
     const harmless = pinnedSettings.get(name)
     if (harmless === undefined) continue
     // Reset gives what regate set when it connected.

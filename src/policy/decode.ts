@@ -4,7 +4,7 @@
  * `{"action": "allow", "mask": {…}}` with its missing `s` is no allow.
  */
 import { ProxyError } from '../core/core.ts'
-import { canonicalColumn } from '../sql/sql.ts'
+import { canonicalColumn, settingName } from '../sql/sql.ts'
 import {
   truncateUnits,
   type ApprovalTerms,
@@ -264,7 +264,7 @@ export function decodeConnectDecision(result: unknown): ConnectDecision {
     hint: text(given['hint'], '"hint"'),
     role: role as string | null,
     settings: decodeSettings(given['settings']),
-    locked: strings(given['locked'], '"locked"').map((name) => name.toLowerCase()),
+    locked: strings(given['locked'], '"locked"').map(settingName),
   }
 }
 
@@ -281,7 +281,7 @@ function decodeSettings(value: unknown): ReadonlyMap<string, string> {
     if (!scalar) fail(`"settings.${name}"`, 'must be a string, number or boolean')
     const rendered = String(setting)
     if (rendered.includes('\0')) fail(`"settings.${name}"`, 'holds a NUL')
-    settings.set(name.toLowerCase(), rendered)
+    settings.set(settingName(name), rendered)
   }
   return settings
 }

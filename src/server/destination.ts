@@ -7,6 +7,7 @@ import type { Identity } from '../identity/identity.ts'
 import type { ConnectDecision, IdentityDocument, Judge } from '../policy/policy.ts'
 import type { UpstreamRole, UpstreamTarget } from '../upstream/upstream.ts'
 import type { CatalogPort } from '../session/session.ts'
+import { settingName } from '../sql/sql.ts'
 import type { AcceptedClient } from './handshake.ts'
 
 /** One entry of `databases`, ready to use. */
@@ -51,7 +52,7 @@ export function destinationOf(client: AcceptedClient, options: DestinationOption
   const decision = options.judge.connect({
     identity: identityDocument(identity),
     startup: Object.fromEntries([
-      ...startup.parameters,
+      ...[...startup.parameters].map(([name, value]) => [settingName(name), value] as const),
       ['user', startup.user],
       ['database', startup.database],
     ]),
@@ -59,7 +60,12 @@ export function destinationOf(client: AcceptedClient, options: DestinationOption
     nowMs: options.clock.nowMs(),
   })
   if (decision.action === 'deny') {
-    throw new ProxyError('denied', decision.reason, { sqlstate: '28000' })
+    const { reason, rule, hint } = decision
+    throw new ProxyError('denied', reason, {
+      sqlstate: '28000',
+      ...(rule === '' ? {} : { detail: `Rule ${rule}.` }),
+      ...(hint === '' ? {} : { hint }),
+    })
   }
   const roleName = decision.role ?? 'default'
   const role = entry.roles.get(roleName)

@@ -6,6 +6,7 @@
  * so that what was checked is what is sent; what this file does not understand is refused.
  */
 import { ProxyError } from '../core/core.ts'
+import { settingName } from '../sql/sql.ts'
 import { applicationName } from '../upstream/upstream.ts'
 import { negotiate, type StartupMessage } from '../wire/wire.ts'
 
@@ -87,7 +88,7 @@ function refuseReplication(value: string | null): void {
 
 /** A later value of the same name wins, whatever its case, as in the server. */
 function addSetting(parameters: Map<string, string>, name: string, value: string): void {
-  const folded = name.toLowerCase()
+  const folded = settingName(name)
   if (!/^[a-z_][a-z0-9_$]*(\.[a-z_][a-z0-9_$]*)*$/.test(folded)) {
     throw new ProxyError('invalid_authorization', `"${name}" is not the name of a setting`, {
       sqlstate: '42602',
@@ -98,7 +99,7 @@ function addSetting(parameters: Map<string, string>, name: string, value: string
   if (acceptable !== undefined && !acceptable(value)) throw notThisValue(folded, value)
   if (pinned.has(folded)) return
   for (const known of parameters.keys()) {
-    if (known.toLowerCase() === folded) parameters.delete(known)
+    if (settingName(known) === folded) parameters.delete(known)
   }
   parameters.set(name, value)
 }
@@ -156,11 +157,11 @@ export function upstreamParameters(
   subject: string | null,
 ): ReadonlyMap<string, string> {
   const parameters = new Map<string, string>()
-  for (const [name, value] of startup.parameters) parameters.set(name.toLowerCase(), value)
+  for (const [name, value] of startup.parameters) parameters.set(settingName(name), value)
   const settings = new Map(
-    [...decision.settings].map(([name, value]) => [name.toLowerCase(), value]),
+    [...decision.settings].map(([name, value]) => [settingName(name), value]),
   )
-  for (const name of decision.locked.map((locked) => locked.toLowerCase())) {
+  for (const name of decision.locked.map(settingName)) {
     // The client's application_name is not its own word anyhow: the subject stands before it.
     if (name === 'application_name' || settings.has(name) || !parameters.has(name)) continue
     throw new ProxyError('denied', `the setting "${name}" is locked by the policy`, {

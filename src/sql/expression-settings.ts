@@ -22,9 +22,16 @@ export const readingSettings: ReadonlySet<string> = new Set([
   'transform_null_equals',
 ])
 
-/** Names by which SQL knows a setting under another (SET NAMES, TIME ZONE …). */
+/** Old names that the server still takes: map_old_guc_names in src/backend/utils/misc/guc.c. */
+const oldNames: ReadonlyMap<string, string> = new Map([
+  ['sort_mem', 'work_mem'],
+  ['vacuum_mem', 'maintenance_work_mem'],
+])
+
+/** The one name of a setting, however it was written: what is locked is locked under each. */
 export function settingName(name: string): string {
-  return foldIdentifier(name)
+  const folded = foldIdentifier(name)
+  return oldNames.get(folded) ?? folded
 }
 
 const sequenceFunctions: ReadonlySet<string> = new Set(['nextval', 'setval', 'currval'])

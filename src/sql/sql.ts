@@ -15,6 +15,7 @@ export {
   type CatalogOverlay,
 } from './catalog.ts'
 export { castClass, inputClass, modifierClass, outputClass } from './catalog-conversion.ts'
+export { settingName } from './expression-settings.ts'
 export { searchedSchemas, splitIdentifiers } from './search-path.ts'
 export {
   canonicalColumn,

@@ -33,6 +33,13 @@ decision := {
 } if {
 	count(_conflicts) > 0
 } else := {
+	"action": "deny",
+	"rule": "regate.connect.settings",
+	"reason": concat("", ["you may not set ", _refused_settings[0], " when connecting"]),
+	"hint": "leave it out of PGOPTIONS and of the connection string; what SET may not change may not be set at the start either",
+} if {
+	count(_refused_settings) > 0
+} else := {
 	"action": "allow",
 	"rule": "regate.connect.allowed",
 	"role": _role,
@@ -97,4 +104,39 @@ _locked[name] := true if some name in _setting_names
 _locked[name] := true if {
 	some group in _admitted
 	some name in group.locked
+}
+
+# What SET may not change (regate.access.settings) may not be brought along either.
+_refused_settings := [name |
+	some name, value in input.startup
+	not name in {"user", "database"}
+	not _may_bring(name, value)
+]
+
+_may_bring(name, _) if data.regate.tables.harmless_settings[name]
+
+_may_bring(name, value) if lower(value) in data.regate.tables.pinned_settings[name]
+
+# The policy's own value takes its place.
+_may_bring(name, _) if {
+	some given in _setting_names
+	lower(given) == name
+}
+
+_may_bring(name, _) if {
+	some group in _admitted
+	some pattern in group.settable
+	_fits(pattern, name)
+}
+
+_may_bring(_, _) if {
+	some group in _admitted
+	group.effects["*"] == "allow"
+}
+
+_fits(pattern, name) if pattern == name
+
+_fits(pattern, name) if {
+	endswith(pattern, "*")
+	startswith(name, trim_suffix(pattern, "*"))
 }

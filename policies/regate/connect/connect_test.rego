@@ -65,3 +65,40 @@ test_an_empty_input_is_denied if {
 	denied := connect.decision with input as {} with data.regate.groups as {}
 	denied.action == "deny"
 }
+
+bringing(startup, group) := result if {
+	result := connect.decision with input as {
+		"identity": {
+			"subject": "ada", "user": "ada", "email": null, "groups": ["a"], "type": "human", "on_behalf_of": null,
+			"method": "scram", "claims": {},
+		},
+		"startup": object.union({"user": "ada", "database": "shop"}, startup),
+		"client_address": null,
+		"time": {"unix_ms": 0, "rfc3339": "", "weekday": "", "minute_of_day": 0, "minute_of_week": 0},
+	}
+		with data.regate.groups as {"a": group}
+}
+
+test_what_set_may_not_change_may_not_be_brought_along if {
+	denied := bringing({"app.tenant": "7"}, {"read": ["*"]})
+	denied.rule == "regate.connect.settings"
+	contains(denied.reason, "app.tenant")
+	bringing({"work_mem": "1GB"}, {}).action == "deny"
+}
+
+test_harmless_settings_may_be_brought_along if {
+	bringing({"datestyle": "ISO", "extra_float_digits": "3", "application_name": "psql", "search_path": "public"}, {}).action == "allow"
+	bringing({"backslash_quote": "safe_encoding"}, {}).action == "allow"
+}
+
+test_settable_settings_may_be_brought_along if {
+	bringing({"app.page": "7"}, {"settable": ["app.*"]}).action == "allow"
+	bringing({"work_mem": "1GB"}, {"settable": ["work_mem"]}).action == "allow"
+	bringing({"work_mem": "1GB"}, {"effects": {"*": "allow"}}).action == "allow"
+}
+
+test_what_the_policy_sets_takes_the_place_of_what_is_brought_along if {
+	allowed := bringing({"app.tenant": "7"}, {"settings": {"app.tenant": "1"}})
+	allowed.action == "allow"
+	allowed.settings["app.tenant"] == "1"
+}
