@@ -47,6 +47,10 @@ const clock = value(
   'a time of day such as "08:30"',
   (given) => typeof given === 'string' && /^([01]?\d|2[0-4]):[0-5]\d$/.test(given),
 )
+const fingerprint = value(
+  'a fingerprint of 32 hexadecimal digits, as `regate policy input` shows it',
+  (given) => typeof given === 'string' && /^[0-9a-f]{32}$/.test(given),
+)
 const setting = value('text, a number, true or false', (given) =>
   ['string', 'number', 'boolean'].includes(typeof given),
 )
@@ -147,7 +151,7 @@ const group = object({
   windows: listOf(
     object({ days: listOf(day), from: clock, to: clock, utc_offset_minutes: integer }),
   ),
-  statements: listOf(text),
+  statements: listOf(fingerprint),
   functions: mapOf(verdict),
   incomplete: words('approve', 'deny'),
   effects: mapOf(verdict),

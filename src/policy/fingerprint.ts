@@ -1,7 +1,8 @@
 /**
  * `statement.fingerprint`: names a statement's shape in allow-lists and in the audit. A digest of the
  * shape (statements that differ in plain constants only share it), or of the text where there is no
- * shape. SHA-256 cut to 16 hex digits: finding a second statement for one that is listed is out of reach.
+ * shape. SHA-256 cut to 32 hex digits: neither finding a second statement for one that is listed nor making
+ * two that share one, of which the harmless one is shown, is within reach (of 16 the latter was: 2³² tries).
  */
 import { createHash } from 'node:crypto'
 import { shapeOf, type ParsedStatement } from '../sql/sql.ts'
@@ -23,7 +24,7 @@ export function fingerprintOf(facts: {
   const fingerprint = hash
     .update(shape ?? text)
     .digest('hex')
-    .slice(0, 16)
+    .slice(0, 32)
   known.set(facts.statement, fingerprint)
   return fingerprint
 }
