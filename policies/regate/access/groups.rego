@@ -2,7 +2,8 @@
 # title: Who may do what
 # description: |
 #   Rights come from `data.regate.groups`. Several groups add up: a right that one of them gives is given. A group
-#   with windows counts only inside them, a group with a statement list only for those statements.
+#   with databases counts only in them, one with windows only inside them, one with a statement list only for those
+#   statements.
 # schemas:
 #   - input: schema.statement.input
 package regate.access
@@ -10,16 +11,16 @@ package regate.access
 # METADATA
 # description: The groups of the user that the data knows and that count for this statement.
 groups := [group |
-	some name in input.identity.groups
-	group := data.regate.groups[name]
+	some group in known_groups
 	_counts(group)
 ]
 
 # METADATA
-# description: The user's groups that the data knows at all, whether they count now or not.
+# description: The user's groups that the data knows and that count in this database, whether they count now or not.
 known_groups := [group |
 	some name in input.identity.groups
 	group := data.regate.groups[name]
+	_here(group)
 ]
 
 # METADATA
@@ -84,6 +85,14 @@ sees_everything if {
 
 # A relation that only the pattern * covers.
 _anything := {"id": "*", "schema": "*", "name": "*", "system": false}
+
+# What a group gives it gives in its databases.
+_here(group) if not group.databases
+
+_here(group) if {
+	some pattern in group.databases
+	pattern in {"*", input.session.database}
+}
 
 _counts(group) if {
 	_open(group)

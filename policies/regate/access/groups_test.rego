@@ -92,3 +92,15 @@ test_statements_that_are_not_listed_are_denied_with_their_fingerprint if {
 	result.action == "deny"
 	contains(result.hint, "beef")
 }
+
+in_databases(databases) := result if {
+	asked := inputs.statement(["agents", "elsewhere"], "select", inputs.reading([inputs.column("ssn", ["output"])]))
+	given := object.union(inputs.groups, {"elsewhere": {"read": ["*"], "unmask": ["*"], "databases": databases}})
+	result := inputs.judge(asked, given, inputs.columns)
+}
+
+test_a_group_counts_in_its_databases if {
+	in_databases(["shop"]).action == "allow"
+	in_databases(["warehouse", "*"]).action == "allow"
+	in_databases(["warehouse"]).action == "mask"
+}

@@ -70,6 +70,16 @@ needed if access.incomplete_verdict == "approve"
 needed if estimate_verdict != "allow"
 
 # METADATA
+# description: |
+#   People have to agree first, and the estimate is theirs to look at. One that denies is asked for before they are, and
+#   again when they have agreed: they lift no denial.
+waits if {
+	reason
+	not approved
+	not _estimate_denies
+}
+
+# METADATA
 # description: Nothing stands against running the statement.
 settled if not needed
 
@@ -161,6 +171,11 @@ _thresholds := [] if {
 	some group in access.groups
 	is_object(group.estimate)
 ]
+
+_estimate_denies if {
+	some threshold in _thresholds
+	threshold.above == "deny"
+}
 
 _within(threshold) if {
 	input.estimate.rows_max <= object.get(threshold, "rows", input.estimate.rows_max)

@@ -175,3 +175,22 @@ test_an_approval_lifts_no_estimate_that_denies if {
 	result := inputs.judge(asked, {"analysts": {"read": ["*"], "estimate": {"rows": 1000, "above": "deny"}}}, {})
 	result.action == "deny"
 }
+
+denying := {"analysts": {"read": ["*"], "write": ["*"], "estimate": {"rows": 1000, "above": "deny"}}}
+
+unfiltered(more) := result if {
+	asked := object.union(inputs.statement(["analysts"], "delete", writing(["delete"], false)), more)
+	result := inputs.judge(asked, denying, {})
+}
+
+given := {"id": "a1", "outcome": "approved", "by": ["grace"], "at": "2026-01-01T00:00:00Z"}
+
+test_an_estimate_that_denies_is_asked_for_before_people_are if unfiltered({}).asks == ["estimate"]
+
+test_an_estimate_that_denies_is_asked_for_when_people_have_agreed if unfiltered({"approval": given}).asks == ["estimate"]
+
+test_below_a_threshold_that_denies_people_are_asked if {
+	few := {"cost": 10, "rows": 1, "rows_max": 5, "nodes": []}
+	unfiltered({"estimate": few}).action == "approve"
+	unfiltered({"estimate": few, "approval": given}).action == "allow"
+}

@@ -38,7 +38,7 @@ decision := {
 	"asks": ["estimate"],
 } if {
 	approval.wants_estimate
-	not approval.reason
+	not approval.waits
 } else := {
 	"action": "approve",
 	"rule": approval.reason.rule,
