@@ -9,16 +9,19 @@ import { applyCast, resolveType } from './expression-operators.ts'
 import { Scope } from './scope.ts'
 import type { RelationRow } from './snapshot.ts'
 import { columnDefinition, partitionBound, partitioned, tableConstraint } from './utility-create.ts'
+import { cascades } from './utility-cascade.ts'
 import { keepCopiesOfFunction, keepCopiesOfView } from './utility-copies.ts'
 import { otherObject } from './utility-objects.ts'
 import {
   actOn,
   functionObjects,
+  moveTo,
   nameAsRelation,
   namesOfObject,
   ownItem,
   touchColumn,
   touchColumns,
+  touchSchema,
   useColumns,
 } from './utility-targets.ts'
 
@@ -60,8 +63,11 @@ function alterCommand(
   scope: Scope,
   context: Context,
 ): void {
-  const { subtype = '', name, def } = command
+  const { subtype = '', name, def, behavior } = command
   if (columnCommands.has(subtype)) touchColumn(relations, name, context)
+  if (subtype === 'AT_DropColumn' && behavior === 'DROP_CASCADE') {
+    cascades(relations, name ?? null, context)
+  }
   if (subtype === 'AT_ValidateConstraint') validates(relations, context)
   if (subtype === 'AT_DropExpression') keepGenerated(name, relations, scope, context)
   if (subtype === 'AT_ChangeOwner' || subtype.endsWith('RowSecurity')) {
@@ -164,11 +170,14 @@ const relationObjects: ReadonlySet<string> = new Set([
 
 export function rename(node: Node, context: Context): null {
   if (!('RenameStmt' in node)) return null
-  const { renameType = '', relation, subname, missing_ok: missing } = node.RenameStmt
+  const { renameType = '', relation, subname, newname, missing_ok: missing } = node.RenameStmt
   if (relation !== undefined) {
     const fine = missing === true || renameType === 'OBJECT_INDEX'
     const relations = actOn(relation, 'rename', context, fine)
-    if (relationObjects.has(renameType)) touchColumns(relations, context)
+    if (relationObjects.has(renameType)) {
+      touchColumns(relations, context)
+      if (renameType !== 'OBJECT_INDEX') moveTo(relations, { name: newname }, context)
+    }
     if (renameType === 'OBJECT_VIEW') keepCopiesOfView(relation.relname ?? '', context)
     if (renameType === 'OBJECT_COLUMN' || renameType === 'OBJECT_ATTRIBUTE') {
       touchColumn(relations, subname, context)
@@ -179,34 +188,24 @@ export function rename(node: Node, context: Context): null {
     keepCopiesOfFunction(namesOfObject(node.RenameStmt.object).at(-1) ?? '', context)
   }
   if (renameType === 'OBJECT_SCHEMA') {
-    touchSchema(subname ?? '', 'rename', context)
+    moveTo(touchSchema(subname ?? '', 'rename', context), { schema: newname }, context)
     return null
   }
   return otherObject(node, context)
 }
 
-/** Every relation of a schema gets another name, or goes. */
-export function touchSchema(name: string, action: string, context: Context): void {
-  for (const relation of context.catalog.snapshot.relations) {
-    if (relation.schema !== name || relation.kind === 'index') continue
-    context.recorder.relation(relation, action, null)
-    touchColumns([relation], context)
-  }
-}
-
 export function setSchema(node: Node, context: Context): null {
   if (!('AlterObjectSchemaStmt' in node)) return null
-  const { relation, objectType, object, missing_ok: missing } = node.AlterObjectSchemaStmt
-  if (relation !== undefined) {
-    touchColumns(actOn(relation, 'rename', context, missing === true), context)
-    if (objectType === 'OBJECT_VIEW') keepCopiesOfView(relation.relname ?? '', context)
-    return null
-  }
-  if (functionObjects.has(objectType ?? '')) {
+  const { relation, objectType = '', object, missing_ok: missing } = node.AlterObjectSchemaStmt
+  const named =
+    relation ?? (relationObjects.has(objectType) ? nameAsRelation(namesOfObject(object)) : null)
+  if (named !== null) {
+    const moved = actOn(named, 'rename', context, relation !== undefined && missing === true)
+    touchColumns(moved, context)
+    moveTo(moved, { schema: node.AlterObjectSchemaStmt.newschema }, context)
+    if (objectType === 'OBJECT_VIEW') keepCopiesOfView(named.relname ?? '', context)
+  } else if (functionObjects.has(objectType)) {
     keepCopiesOfFunction(namesOfObject(object).at(-1) ?? '', context)
-  }
-  if (relationObjects.has(objectType ?? '')) {
-    touchColumns(actOn(nameAsRelation(namesOfObject(object)), 'rename', context), context)
   }
   return null
 }

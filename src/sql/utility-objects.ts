@@ -12,6 +12,7 @@ import { queryItem } from './scope-from.ts'
 import { recordRelations, resolveRelations } from './scope-relations.ts'
 import { Scope } from './scope.ts'
 import type { RelationRow } from './snapshot.ts'
+import { cascades } from './utility-cascade.ts'
 import { keepCopiesOfFunction, keepCopiesOfView } from './utility-copies.ts'
 import {
   actOn,
@@ -20,6 +21,7 @@ import {
   namesOfObject,
   touchColumn,
   touchColumns,
+  touchSchema,
   useColumns,
 } from './utility-targets.ts'
 
@@ -42,12 +44,15 @@ const attachedObjects: ReadonlySet<string> = new Set([
 
 export function drop(node: Node, context: Context): null {
   if (!('DropStmt' in node)) return null
-  const { objects, removeType = '', missing_ok: missing } = node.DropStmt
+  const { objects, removeType = '', missing_ok: missing, behavior } = node.DropStmt
+  const dropped: RelationRow[] = []
   for (const object of objects ?? []) {
     const names = namesOfObject(object)
     if (relationObjects.has(removeType)) {
       const fine = missing === true || removeType === 'OBJECT_INDEX'
-      touchColumns(actOn(nameAsRelation(names), 'drop', context, fine), context)
+      const relations = actOn(nameAsRelation(names), 'drop', context, fine)
+      touchColumns(relations, context)
+      dropped.push(...relations)
       if (removeType === 'OBJECT_VIEW') keepCopiesOfView(names.at(-1) ?? '', context)
     } else if (functionObjects.has(removeType)) {
       keepCopiesOfFunction(names.at(-1) ?? '', context)
@@ -55,18 +60,11 @@ export function drop(node: Node, context: Context): null {
       actOn(nameAsRelation(names.slice(0, -1)), 'alter', context, missing === true)
       if (removeType === 'OBJECT_POLICY') context.recorder.effects.add('dcl')
     } else if (removeType === 'OBJECT_SCHEMA') {
-      dropSchema(names.at(-1) ?? '', context)
+      dropped.push(...touchSchema(names.at(-1) ?? '', 'drop', context))
     }
   }
+  if (behavior === 'DROP_CASCADE') cascades(dropped, null, context)
   return null
-}
-
-function dropSchema(name: string, context: Context): void {
-  for (const relation of context.catalog.snapshot.relations) {
-    if (relation.schema !== name || relation.kind === 'index') continue
-    context.recorder.relation(relation, 'drop', null)
-    touchColumns([relation], context)
-  }
 }
 
 export function truncate(node: Node, context: Context): null {
@@ -252,17 +250,35 @@ function domainChecks(nodes: readonly Node[] | undefined, context: Context): voi
 }
 
 function publication(node: Node, context: Context): void {
-  const objects =
+  const statement =
     'CreatePublicationStmt' in node
-      ? node.CreatePublicationStmt.pubobjects
+      ? node.CreatePublicationStmt
       : 'AlterPublicationStmt' in node
-        ? node.AlterPublicationStmt.pubobjects
-        : undefined
-  for (const object of objects ?? []) {
+        ? node.AlterPublicationStmt
+        : null
+  if (statement?.for_all_tables === true) publishAll(() => true, context)
+  for (const object of statement?.pubobjects ?? []) {
     if (!('PublicationObjSpec' in object)) continue
-    const table = object.PublicationObjSpec.pubtable
-    if (table?.relation === undefined) continue
-    const relations = actOn(table.relation, 'publish', context)
-    touchColumns(relations, context)
+    const { pubobjtype, name = '', pubtable } = object.PublicationObjSpec
+    if (pubobjtype === 'PUBLICATIONOBJ_TABLES_IN_SCHEMA') {
+      publishAll(({ schema }) => schema === name, context)
+    } else if (pubobjtype === 'PUBLICATIONOBJ_TABLES_IN_CUR_SCHEMA') {
+      const { path } = context
+      publishAll(({ schema }) => path === 'unknown' || path.includes(schema), context)
+    } else if (pubtable?.relation !== undefined) {
+      touchColumns(actOn(pubtable.relation, 'publish', context), context)
+    }
   }
+}
+
+/** All that are there now; those that come later are published, too. */
+function publishAll(among: (relation: RelationRow) => boolean, context: Context): void {
+  const tables = [...context.catalog.relations()].filter(
+    (one) =>
+      (one.kind === 'table' || one.kind === 'partitioned_table') &&
+      !/^(pg_|information_schema$)/.test(one.schema) &&
+      among(one),
+  )
+  for (const table of tables) context.recorder.relation(table, 'publish', null)
+  touchColumns(tables, context)
 }

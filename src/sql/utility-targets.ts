@@ -34,6 +34,18 @@ export function actOn(
   return []
 }
 
+/** They get another name or schema: who may not make a relation of that name may not move one there. */
+export function moveTo(
+  relations: readonly RelationRow[],
+  to: { readonly schema?: string | undefined; readonly name?: string | undefined },
+  context: Context,
+): void {
+  for (const relation of relations) {
+    const { schema = relation.schema, name = relation.name } = to
+    context.recorder.relation({ ...relation, oid: 0, columns: [], schema, name }, 'create', null)
+  }
+}
+
 export const functionObjects: ReadonlySet<string> = new Set([
   'OBJECT_FUNCTION',
   'OBJECT_PROCEDURE',
@@ -64,6 +76,16 @@ export function touchColumns(relations: readonly RelationRow[], context: Context
       context.recorder.column(context.names.column(relation, row), null, 'assign')
     }
   }
+}
+
+/** Every relation of a schema gets another name, or goes. */
+export function touchSchema(name: string, action: string, context: Context): RelationRow[] {
+  const relations = context.catalog.snapshot.relations.filter(
+    ({ schema, kind }) => schema === name && kind !== 'index',
+  )
+  for (const relation of relations) context.recorder.relation(relation, action, null)
+  touchColumns(relations, context)
+  return relations
 }
 
 /** One column is dropped, renamed or changed. */
