@@ -203,13 +203,38 @@ function named(
   values: readonly string[],
   of: (record: AuditRecord) => readonly string[] | undefined,
 ): (record: AuditRecord) => boolean {
-  const patterns = values.map((value) => {
-    const text = value
-      .split('*')
-      .map((part) => part.replace(/[\\^$.+?()[\]{}|]/g, String.raw`\$&`))
-      .join('.*')
-    return new RegExp(`(?:^|\\.)${text}$`, 's')
-  })
+  const patterns = values.map((value) => value.split('*'))
   return (record) =>
-    of(record)?.some((name) => patterns.some((pattern) => pattern.test(name))) === true
+    of(record)?.some((name) => patterns.some((parts) => endsLike(name, parts))) === true
+}
+
+/**
+ * The whole name is like it, or what stands behind one of its dots. Not by a regular expression:
+ * `*a*a*a*b` would keep the process busy for as long as whoever asks likes.
+ */
+function endsLike(name: string, parts: readonly string[]): boolean {
+  for (let from = 0; from !== -1; from = afterDot(name, from)) {
+    if (isLike(name, from, parts)) return true
+  }
+  return false
+}
+
+function afterDot(name: string, from: number): number {
+  const dot = name.indexOf('.', from)
+  return dot === -1 ? -1 : dot + 1
+}
+
+/** Each part at the first place where it fits: what is left for the others is never less. */
+function isLike(name: string, from: number, parts: readonly string[]): boolean {
+  const [first = ''] = parts
+  if (!name.startsWith(first, from)) return false
+  let at = from + first.length
+  if (parts.length === 1) return at === name.length
+  for (const part of parts.slice(1, -1)) {
+    const found = name.indexOf(part, at)
+    if (found === -1) return false
+    at = found + part.length
+  }
+  const last = parts.at(-1) ?? ''
+  return name.length - last.length >= at && name.endsWith(last)
 }

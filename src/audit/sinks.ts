@@ -19,6 +19,7 @@ export interface HttpTarget {
 }
 
 const timeoutMsDefault = 30_000
+const answerBytesMax = 64 * 1024
 
 /** Posts a body; the answer's text. Rejects with HttpRefused for what is not 2xx. */
 export async function post(
@@ -37,9 +38,24 @@ export async function post(
     bodyTimeout: timeoutMs,
     signal,
   })
-  const text = await answer.body.text()
+  const text = await answerText(answer.body)
   if (answer.statusCode >= 200 && answer.statusCode <= 299) return text
   throw new HttpRefused(target.url, answer.statusCode)
+}
+
+/** What a receiver says matters little: who never ends saying it is not listened to for ever. */
+async function answerText(body: AsyncIterable<Buffer> & { destroy(): unknown }): Promise<string> {
+  const chunks: Buffer[] = []
+  let bytes = 0
+  for await (const chunk of body) {
+    chunks.push(chunk)
+    bytes += chunk.length
+    if (bytes > answerBytesMax) {
+      body.destroy()
+      break
+    }
+  }
+  return Buffer.concat(chunks).toString('utf8')
 }
 
 /** post() of a body that is compressed on its way. */

@@ -54,7 +54,8 @@ export async function startConsole(
   const web = await WebConsole.create({
     clock: systemClock,
     origin: url,
-    isRevoked: ({ subject }, sinceMs) => revocations.revokedSince(subject, sinceMs),
+    isRevoked: ({ subject, user, onBehalfOf }, sinceMs) =>
+      revocations.revokedSince([subject, user, onBehalfOf], sinceMs),
     oidc: oidc === null ? null : issuerOf(oidc, parts),
     byToken: access.byToken,
     attempts: {

@@ -213,6 +213,9 @@ export class ControlPlane {
         policyRoutes({
           keeper: this.keeper,
           shadow: this.#shadowKeeper === null ? null : () => this.#shadowStatus(),
+          log: (facts, message) => {
+            log.warn(facts, message)
+          },
         }),
       ],
     })

@@ -200,8 +200,12 @@ function loginOf(
   }
 }
 
-/** Tries the desktop's own opener; the address was printed, so a failure is nobody's business. */
+/**
+ * Tries the desktop's own opener; the address was printed, so a failure is nobody's business. Only for
+ * what a browser opens: the issuer chooses the address, and an opener starts programs and files, too.
+ */
 function open(url: string): void {
+  if (!isAllowedUrl(url)) return
   const [program, ...args] =
     process.platform === 'darwin'
       ? ['open', url]

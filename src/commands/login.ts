@@ -6,6 +6,7 @@
  * With `--print` nothing but the token goes to stdout; all else goes to stderr.
  */
 import type { ArgumentsCamelCase, Argv } from 'yargs'
+import { printable } from '../core/core.ts'
 import { CommandFailure } from './failure.ts'
 import {
   browserLogin,
@@ -106,7 +107,7 @@ export const loginCommand = {
   describe: 'Get a token of your OIDC issuer, for psql and other clients',
   builder,
   handler: async (args: ArgumentsCamelCase<LoginArguments>): Promise<void> => {
-    const tell = (line: string): void => void process.stderr.write(`${line}\n`)
+    const tell = (line: string): void => void process.stderr.write(`${printable(line)}\n`)
     const options = optionsOf(args, tell)
     const path = storePath(environment)
     const name = nameOf(options)

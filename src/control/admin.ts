@@ -4,8 +4,8 @@
  *
  * Whoever may connect is not whoever may ask: with a token or OIDC everything but /livez and /readyz
  * asks for it. On loopback the Host header must be loopback too, so that a page in a browser cannot
- * reach the API under a name of its own (DNS rebinding), and what changes something must be JSON, so
- * that no form of another site can send it.
+ * reach the API under a name of its own (DNS rebinding); what changes something must be JSON, so that
+ * no form of another site can send it; what a browser asks for another site is not answered at all.
  */
 import { createHash, timingSafeEqual } from 'node:crypto'
 import { fastify, type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
@@ -54,6 +54,9 @@ export interface AdminServer {
 }
 
 const bodyBytesMax = 1024 * 1024
+/** Nobody may hold a connection by sending slowly, nor take the descriptors that clients need. */
+const requestMsMax = 30_000
+const connectionCountMax = 1_000
 const callers = new WeakMap<FastifyRequest, AdminCaller>()
 
 /** Who made this request; for routes that record or restrict it. */
@@ -63,7 +66,13 @@ export function callerOf(request: FastifyRequest): AdminCaller | null {
 
 /** Starts listening; rejects when the port is taken. */
 export async function startAdmin(options: AdminOptions): Promise<AdminServer> {
-  const app = fastify({ bodyLimit: bodyBytesMax, forceCloseConnections: true, logger: false })
+  const app = fastify({
+    ...{ bodyLimit: bodyBytesMax, forceCloseConnections: true, logger: false },
+    requestTimeout: requestMsMax,
+    // Here as well: Node limits the time of bodies only where that of headers is no longer.
+    http: { requestTimeout: requestMsMax, connectionsCheckingInterval: requestMsMax / 6 },
+  })
+  app.server.maxConnections = connectionCountMax
   app.addHook('onRequest', async (request, reply) => {
     reply.header('cache-control', 'no-store').header('x-content-type-options', 'nosniff')
     await guard(options, request, reply)
@@ -105,6 +114,9 @@ async function guard(
   if (path === '/livez' || path === '/readyz' || options.isOpen?.(path) === true) {
     return undefined
   }
+  if (isFromElsewhere(request)) {
+    return await reply.code(403).send({ error: 'another site asked' })
+  }
   const changes = !['GET', 'HEAD', 'OPTIONS'].includes(request.method)
   const type = request.headers['content-type'] ?? ''
   if (changes && !type.startsWith('application/json')) {
@@ -140,6 +152,12 @@ export function permits(roles: readonly AdminRole[], method: string, path: strin
   if (approvals && (reads || revokes || (method === 'POST' && decides))) return roles.length > 0
   if (!roles.includes('viewer')) return false
   return reads || (method === 'POST' && path === '/v1/policy/try')
+}
+
+/** A browser says which site made it ask; whatever else asks says nothing. */
+function isFromElsewhere({ headers }: FastifyRequest): boolean {
+  const site = headers['sec-fetch-site']
+  return site !== undefined && site !== 'same-origin' && site !== 'none'
 }
 
 function isLoopbackName(name: string): boolean {

@@ -29,11 +29,16 @@ export function identityOfCertificate(
   const certificate = new X509Certificate(peer.raw)
   const names = namesOf(peer, certificate, entry.subject)
   if (names.length === 0) return rejected(`the certificate has no ${entry.subject}`)
-  const mapped = names.map((name) => mapName(name, entry.pattern)).filter((name) => name !== null)
-  const wanted = entry.matchUser ? mapped.filter((name) => name === startupUser) : mapped
-  const [subject] = wanted
-  if (subject === undefined) return rejected('no name of the certificate fits')
-  if (new Set(wanted).size > 1) return rejected('the certificate has several names that fit')
+  const mapped = names.flatMap((name) => {
+    const subject = mapName(name, entry.pattern)
+    return subject === null ? [] : [{ name, subject }]
+  })
+  const wanted = entry.matchUser ? mapped.filter((one) => one.subject === startupUser) : mapped
+  const [found] = wanted
+  if (found === undefined) return rejected('no name of the certificate fits')
+  const { subject } = found
+  if (new Set(wanted.map((one) => one.subject)).size > 1)
+    return rejected('the certificate has several names that fit')
 
   if (/[\u0000-\u001f\u007f]/.test(subject)) return rejected('the name has control characters')
   const groups = entry.groupsFromOu ? valuesOf(peer.subject['OU']) : []
@@ -49,7 +54,7 @@ export function identityOfCertificate(
     identity: {
       subject,
       user: subject,
-      email: entry.subject === 'email' ? (names[0] ?? null) : null,
+      email: entry.subject === 'email' ? found.name : null,
       groups: [...new Set([...groups, ...entry.groups])],
       type: entry.type,
       on_behalf_of: null,

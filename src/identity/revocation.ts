@@ -97,9 +97,9 @@ export class RevocationList {
     return this.#sessions.has(session) || this.#refuses(identity, startedAtMs)
   }
 
-  /** Is something of the subject's that began then revoked? */
-  revokedSince(subject: string, sinceMs: number): boolean {
-    return this.#refusesName(subject, sinceMs)
+  /** Is something that began then revoked, of whoever has one of these names? */
+  revokedSince(names: readonly (string | null | undefined)[], sinceMs: number): boolean {
+    return names.some((name) => typeof name === 'string' && this.#refusesName(name, sinceMs))
   }
 
   #refuses(identity: Identity, sinceMs: number): boolean {

@@ -48,10 +48,20 @@ function isConstant({ kind }: Lexer): boolean {
   }
 }
 
-const secretWords =
-  /passw(?:or)?d|passphrase|eyJ[\w-]{8,}\.[\w-]{8,}\.|:\/\/[^\s'/@:]*:[^\s'/@]+@|scram-sha-256\$/i
+/** Words beside which a secret stands, functions that take one, and secrets that are known by their form. */
+const secretWords = new RegExp(
+  [
+    String.raw`passw(?:or)?d|passphrase|passcode|\bpwd\b|credential|user\s+mapping`,
+    String.raw`(?:^|[^a-z])token(?![a-z])|client[_-]?secret`,
+    String.raw`(?:api|access|secret|private|encryption)[_ -]?key`,
+    String.raw`\b(?:(?:en|de)crypt(?:_iv)?|crypt)\s*\(|pgp_(?:sym|pub)_`,
+    String.raw`bearer\s+[\w.~+/-]{16}|scram-sha-256\$|:\/\/[^\s'/@:]*:[^\s'/@]+@`,
+    String.raw`eyJ[\w-]{8,}\.[\w-]{8,}\.|\bAKIA[0-9A-Z]{16}|\bgh[pousr]_\w{20}|\bsk[-_]\w{2,}[-_]|\bxox[abeoprs]-`,
+  ].join('|'),
+  'i',
+)
 
-/** The text seems to hold a password, or a token: its constants are never recorded. */
+/** The text seems to hold a password, a key, or a token: its constants are never recorded. */
 export function holdsSecret(text: string): boolean {
   return secretWords.test(text)
 }

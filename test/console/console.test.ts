@@ -141,8 +141,8 @@ describe('the console over HTTP', () => {
     expect(await change({})).toBe(401)
     expect(await change({ origin: 'https://evil.example' })).toBe(401)
     expect(await change({ origin: 'null' })).toBe(401)
-    expect(await change({ origin: url, 'sec-fetch-site': 'cross-site' })).toBe(401)
-    expect(await change({ origin: url, 'sec-fetch-site': 'same-site' })).toBe(401)
+    expect(await change({ origin: url, 'sec-fetch-site': 'cross-site' })).toBe(403)
+    expect(await change({ origin: url, 'sec-fetch-site': 'same-site' })).toBe(403)
     expect(await change({ origin: url, 'content-type': 'text/plain' })).toBe(415)
     const form = 'application/x-www-form-urlencoded'
     expect(await change({ origin: url, 'content-type': form })).toBe(415)

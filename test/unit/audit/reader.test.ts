@@ -128,6 +128,9 @@ describe('search', () => {
       expect(ids(await search({ table }))).toHaveLength(40)
     }
     expect(ids(await search({ table: 'sers' }))).toEqual([])
+    expect(ids(await search({ table: '*s*r*' }))).toHaveLength(40)
+    expect(ids(await search({ table: 'use*ers' }))).toEqual([])
+    expect(ids(await search({ table: 'u.ers' }))).toEqual([])
     for (const column of ['ssn', 'users.ssn', 'public.users.ssn']) {
       expect(ids(await search({ column }))).toHaveLength(40)
     }

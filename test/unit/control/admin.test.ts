@@ -63,6 +63,24 @@ describe('health', () => {
   })
 })
 
+describe('a page of another site', () => {
+  test.each(['cross-site', 'same-site'])('is told nothing (%s)', async (site) => {
+    const ask = (path: string) =>
+      fetch(`${open.url}${path}`, { headers: { 'sec-fetch-site': site } })
+    expect((await ask('/metrics')).status).toBe(403)
+    expect((await ask('/v1/anything')).status).toBe(403)
+    expect((await ask('/livez')).status).toBe(200)
+  })
+
+  test.each(['same-origin', 'none'])(
+    'the console and who types the address are (%s)',
+    async (site) => {
+      const headers = { 'sec-fetch-site': site }
+      expect((await fetch(`${open.url}/metrics`, { headers })).status).toBe(200)
+    },
+  )
+})
+
 describe('metrics', () => {
   test('numbers are read when they are asked for, and labels stay apart', async () => {
     let count = 1
