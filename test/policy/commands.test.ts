@@ -375,7 +375,7 @@ describe('regate policy reload and rollback', () => {
       watchMs: 0,
     })
     const app = Fastify()
-    policyRoutes({ keeper, shadow: null })(app)
+    policyRoutes({ keeper, shadow: null, log: () => undefined })(app)
     try {
       const admin = await app.listen({ host: '127.0.0.1', port: 0 })
       const args = { _: [], $0: 'regate', admin, token: undefined, json: false }
