@@ -38,7 +38,7 @@ export async function callAdmin(
 ): Promise<Json> {
   const name = args.token ?? 'REGATE_ADMIN_TOKEN'
   const token = process.env[name]
-  const answer = await request(new URL(path, args.admin), {
+  const answer = await request(new URL(path, baseOf(args.admin)), {
     method: method as 'GET',
     headers: {
       'content-type': 'application/json',
@@ -72,6 +72,15 @@ export async function callAdmin(
     )
   }
   return parsed
+}
+
+function baseOf(admin: string): URL {
+  const url = URL.canParse(admin) ? new URL(admin) : null
+  if (url !== null && /^https?:$/.test(url.protocol)) return url
+  throw new CommandFailure(`--admin: ${escaped(admin)} is no URL of an admin API`, {
+    hint: 'for example --admin http://127.0.0.1:8432',
+    misuse: true,
+  })
 }
 
 function parse(text: string): Json {
