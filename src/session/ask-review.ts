@@ -11,11 +11,21 @@ import { ask } from './own-messages.ts'
 import type { Portal } from './registry.ts'
 import type { State, Wait } from './state.ts'
 
-/** Settings that decide what a text means; an approval binds them. */
+/**
+ * Settings that decide what a text means, or what a value is written as where it is cast to text; an
+ * approval binds them. Not `extra_float_digits`: drivers set it, each to one of several values that mean the same.
+ */
 const meaningful = [
   'DateStyle',
   'IntervalStyle',
   'TimeZone',
+  'timezone_abbreviations',
+  'lc_monetary',
+  'lc_numeric',
+  'lc_time',
+  'default_text_search_config',
+  'bytea_output',
+  'xmlbinary',
   'session_replication_role',
   'transform_null_equals',
   'row_security',

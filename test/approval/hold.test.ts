@@ -398,6 +398,25 @@ describe('what has changed makes it void', () => {
       await api('POST', `/v1/approvals/${id}/reject`, { reason: 'x' })
   })
 
+  test.each([
+    [
+      "INSERT INTO ran (what) VALUES ('2026-01-01 12:00 IST'::timestamptz::text)",
+      "timezone_abbreviations = 'India'",
+    ],
+    ["INSERT INTO ran (what) VALUES ('\\x41'::bytea::text)", "bytea_output = 'escape'"],
+    ["INSERT INTO ran (what) VALUES ('1,5'::money::text)", "lc_monetary = 'C.UTF-8'"],
+  ])('another setting that the text is read by: %s', async (text, setting) => {
+    await withClient((client) => failure(client.query(text)), 'hasty')
+    await approve(text)
+    await withClient(async (client) => {
+      await client.query(`SET ${setting}`)
+      expect((await failure(client.query(text))).code).toBe('42501')
+    }, 'hasty')
+    await withClient((client) => client.query(text), 'hasty')
+    for (const { id } of await open())
+      await api('POST', `/v1/approvals/${id}/reject`, { reason: 'x' })
+  })
+
   test('the schema, while it waits', async () => {
     await withClient(async (client) => {
       const text = "INSERT INTO ran (what) VALUES ('schema')"
