@@ -25,7 +25,8 @@ function builder(yargs: Argv): Argv<DumpArguments> {
   return yargs
     .option('url', {
       type: 'string',
-      describe: 'postgres://user:password@host:port/database, instead of a configuration',
+      describe:
+        'postgres://user@host:port/database, instead of a configuration; password in $PGPASSWORD',
     })
     .option('config', {
       type: 'string',
@@ -91,7 +92,13 @@ const dumpCommand = {
 export async function byUrl(url: string) {
   if (!/^postgres(ql)?:\/\//.test(url)) {
     throw new CommandFailure('--url is not a connection URL', {
-      hint: 'It looks like postgres://user:password@host:port/database',
+      hint: 'It looks like postgres://user@host:port/database, with the password in PGPASSWORD',
+      misuse: true,
+    })
+  }
+  if (!URL.canParse(url)) {
+    throw new CommandFailure('--url is not a connection URL', {
+      hint: 'Characters such as @, :, / and # in a name or password are written as %40, %3A, %2F, %23.',
       misuse: true,
     })
   }
@@ -100,6 +107,10 @@ export async function byUrl(url: string) {
     await client.connect()
     return await loadCatalog(catalogQuery(client))
   } catch (error) {
+    // What pg says where the server wants one.
+    if (error instanceof Error && error.message.includes('password must be a string')) {
+      throw new CommandFailure('the server asks for a password', { hint: 'set PGPASSWORD' })
+    }
     throw new CommandFailure('the catalog cannot be read', { cause: error })
   } finally {
     await client.end().catch(() => undefined)

@@ -92,7 +92,7 @@ function parseUrl(text: string): URL {
     // Without what stands before the host: that may be a password.
     throw new CommandFailure(`not a connection URL: ${text.replace(/\/\/[^@/]*@/, '//…@')}`, {
       misuse: true,
-      hint: 'postgres://user:password@host:port/database',
+      hint: 'postgres://user@host:port/database, with the password in PGPASSWORD',
     })
   }
   return new URL(text)
@@ -190,7 +190,7 @@ function hintFor(error: Error): string {
     return 'sslmode asks for TLS: give the proxy listen.tls, or connect with sslmode=prefer'
   }
   if (error.message.includes('password must be a string')) {
-    return 'no password: set PGPASSWORD, or write it into the URL'
+    return 'no password: set PGPASSWORD'
   }
   return 'is the proxy running? `regate demo` starts one, and prints how to connect'
 }

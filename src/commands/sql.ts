@@ -33,7 +33,8 @@ function builder(yargs: Argv): Argv<SqlArguments> {
   return yargs
     .positional('url', {
       type: 'string',
-      describe: 'postgres://user:password@host:port/database?sslmode=…&sslrootcert=…',
+      describe:
+        'postgres://user@host:port/database?sslmode=…&sslrootcert=…; password in $PGPASSWORD',
     })
     .option('host', {
       type: 'string',

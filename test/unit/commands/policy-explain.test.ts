@@ -186,7 +186,7 @@ describe('regate policy explain', () => {
     const asked = ['policy', 'explain', 'SELECT 1', '-p', bundle]
     const nowhere = (await regate([...asked, '--url', 'mysql://x'])).failure
     expect(nowhere?.exitCode).toBe(2)
-    expect(nowhere?.hint).toContain('postgres://user:password@host:port/database')
+    expect(nowhere?.hint).toContain('postgres://user@host:port/database')
     const unknown = (await regate([...asked, '-f', config, '-d', 'shopp'])).failure
     expect(unknown?.exitCode).toBe(2)
     expect(unknown?.message).toContain('has no database shopp')
