@@ -4,7 +4,7 @@
  */
 import type { Context } from './analysis-context.ts'
 import { Recorder } from './analysis-recorder.ts'
-import { pathKey } from './search-path.ts'
+import { anyRuntime, runtimeKey } from './search-path.ts'
 import type { RelationRow } from './snapshot.ts'
 import { touchColumns } from './utility-targets.ts'
 
@@ -36,9 +36,9 @@ function uses(
   name: string,
   context: Context,
 ): boolean {
-  const aside = { ...context, recorder: new Recorder(), runtimePath: 'unknown' as const }
+  const aside = { ...context, recorder: new Recorder(), ...anyRuntime }
   const fields = context.passes.view(view, aside)
-  const body = context.names.views.get(`${view.oid} ${pathKey('unknown')}`)
+  const body = context.names.views.get(`${view.oid} ${runtimeKey(anyRuntime)}`)
   if (body === undefined) return true
   const shown = fields.flatMap(({ value }) => value.sources.map(({ column }) => column))
   return [...shown, ...body.recorder.columns.keys()].some(
