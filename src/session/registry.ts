@@ -8,7 +8,7 @@
  * slot with an unanswered change of an older segment could hold either of two values, so whoever
  * depends on it waits until the answer is in (`ambiguous`).
  */
-import type { Field } from '../wire/wire.ts'
+import { isUtf8, type Field } from '../wire/wire.ts'
 import type { Admitted } from '../gate/gate.ts'
 import type { Analysis, SyntaxNode } from '../sql/sql.ts'
 import type { NamesAt } from './facts.ts'
@@ -178,7 +178,23 @@ export class SlotChange<T extends { readonly bytes: number }> {
   }
 }
 
-/** Slots by name. */
+/** NAMEDATALEN - 1: what is longer is cut by the server. */
+const nameBytesMax = 63
+
+/**
+ * The server's hash tables look at the first 63 bytes of a name (string_hash in dynahash.c): two names that
+ * begin with the same ones are one there. The cut may go through a character: then no text is the key.
+ */
+function keyOf(name: string): string {
+  // No character of UTF-16 takes more than three bytes.
+  if (name.length * 3 <= nameBytesMax) return name
+  const bytes = Buffer.from(name)
+  if (bytes.length <= nameBytesMax) return name
+  const cut = bytes.subarray(0, nameBytesMax)
+  return isUtf8(cut) ? cut.toString('utf8') : `\0${cut.toString('latin1')}`
+}
+
+/** Slots by name, as the server tells names apart. */
 export class Namespace<T extends { readonly bytes: number }> {
   readonly #slots = new Map<string, Slot<T>>()
   readonly #countMax: number
@@ -198,30 +214,35 @@ export class Namespace<T extends { readonly bytes: number }> {
 
   /** The slot of the name, made when there is none. */
   slot(name: string): Slot<T> {
-    let slot = this.#slots.get(name)
+    const key = keyOf(name)
+    let slot = this.#slots.get(key)
     if (slot === undefined) {
       slot = new Slot<T>(name === '' ? null : this.#named)
-      this.#slots.set(name, slot)
+      this.#slots.set(key, slot)
     }
     return slot
   }
 
   value(name: string): T | null {
-    return this.#slots.get(name)?.value ?? null
+    return this.#known(name)?.value ?? null
   }
 
   ambiguous(name: string, segment: number): boolean {
-    return this.#slots.get(name)?.ambiguous(segment) ?? false
+    return this.#known(name)?.ambiguous(segment) ?? false
   }
 
   unsettled(name: string, segment: number): boolean {
-    return this.#slots.get(name)?.unsettled(segment) ?? false
+    return this.#known(name)?.unsettled(segment) ?? false
+  }
+
+  #known(name: string): Slot<T> | undefined {
+    return this.#slots.get(keyOf(name))
   }
 
   /** Sets a committed value at once: what a completed SQL command did. */
   set(name: string, value: T | null): void {
     if (value === null) {
-      const slot = this.#slots.get(name)
+      const slot = this.#known(name)
       if (slot !== undefined) slot.base = null
     } else this.slot(name).base = value
   }

@@ -7,6 +7,7 @@ import { readFileSync } from 'node:fs'
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import {
   encodeBind,
+  encodeClose,
   encodeDescribe,
   encodeExecute,
   encodeParse,
@@ -101,6 +102,69 @@ const roads: readonly { readonly name: string; readonly turns: readonly Write[] 
   },
 ]
 
+/** Of 63 bytes: what a name has beyond them is nothing to the server. */
+const long = 'n'.repeat(63)
+
+const beyond: typeof roads = [
+  {
+    name: 'a statement under a name that the server cuts to that of another',
+    turns: [
+      (to) => {
+        encodeParse(to, { name: `${long}a`, text: plain })
+        encodeSync(to)
+      },
+      (to) => {
+        encodeClose(to, 'statement', `${long}b`)
+        encodeParse(to, { name: `${long}b`, text: secret })
+        encodeSync(to)
+        encodeBind(to, { portal: '', statement: `${long}a` })
+        encodeExecute(to, '')
+        encodeSync(to)
+      },
+    ],
+  },
+  {
+    name: 'a statement whose cut name is that of a PREPARE',
+    turns: [
+      q(`PREPARE ${long} AS ${plain}`),
+      (to) => {
+        encodeClose(to, 'statement', `${long}b`)
+        encodeParse(to, { name: `${long}b`, text: secret })
+        encodeSync(to)
+      },
+      q(`EXECUTE ${long}`),
+    ],
+  },
+  {
+    name: 'a name that is cut inside a character',
+    turns: [
+      (to) => {
+        encodeParse(to, { name: `${long.slice(1)}\u00e4`, text: plain })
+        encodeClose(to, 'statement', `${long.slice(1)}\u00f6`)
+        encodeParse(to, { name: `${long.slice(1)}\u00f6`, text: secret })
+        encodeBind(to, { portal: '', statement: `${long.slice(1)}\u00e4` })
+        encodeExecute(to, '')
+        encodeSync(to)
+      },
+    ],
+  },
+  {
+    name: 'a portal under a name that the server cuts to that of another',
+    turns: [
+      q('BEGIN'),
+      (to) => {
+        encodeParse(to, { name: 'b', text: plain })
+        encodeParse(to, { name: 'a', text: secret })
+        encodeBind(to, { portal: `${long}a`, statement: 'b' })
+        encodeClose(to, 'portal', `${long}b`)
+        encodeBind(to, { portal: `${long}b`, statement: 'a' })
+        encodeExecute(to, `${long}a`)
+        encodeSync(to)
+      },
+    ],
+  },
+]
+
 /** ReadyForQuery messages that the turn will be answered with: Query and Sync end a cycle. */
 function cycles(write: Write): number {
   const frames = new FrameReader({ frameBytesMax: 1024 * 1024 })
@@ -112,7 +176,7 @@ function cycles(write: Write): number {
   return count
 }
 
-for (const { name, turns } of roads) {
+for (const { name, turns } of [...roads, ...beyond]) {
   it(`does not give the value by ${name}`, async () => {
     for (const side of ['direct', 'proxy'] as const) {
       const url = side === 'direct' ? server.url('postgres') : proxy.url('postgres', 'agent')
@@ -132,3 +196,18 @@ for (const { name, turns } of roads) {
     }
   })
 }
+
+it('takes names apart that differ in their 63rd byte, inside a character', async () => {
+  const client = await WireClient.connect(proxy.url('postgres', 'agent'))
+  const begin = 'n'.repeat(61)
+  const answers = await client.exchange((to) => {
+    // Three bytes each, of which the server looks at two.
+    encodeParse(to, { name: `${begin}\u20ac`, text: "SELECT 'first'" })
+    encodeParse(to, { name: `${begin}\u4e00`, text: "SELECT 'second'" })
+    encodeBind(to, { portal: '', statement: `${begin}\u20ac` })
+    encodeExecute(to, '')
+    encodeSync(to)
+  })
+  await client.close()
+  expect(answers.map(({ type, text }) => `${type} ${text}`)).toContain('D first')
+})
