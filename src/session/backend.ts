@@ -211,13 +211,13 @@ export class Backend {
     const { prepared, resultFormats } = portal
     const key = resultFormats.join()
     const known = prepared.bounds.get(key)
-    if (known !== undefined) return known
+    if (known?.admitted === admitted) return known.plan
     if (prepared.fields === null) {
       return { kind: 'stop', reason: 'the server did not say where the rows come from' }
     }
     const { catalog, options } = this.#state
     const bound = bindResult(admitted, prepared.fields, resultFormats, catalog, options)
-    if (bound.kind === 'bound') prepared.bounds.set(key, bound)
+    if (bound.kind === 'bound') prepared.bounds.set(key, { admitted, plan: bound })
     return bound
   }
 

@@ -45,6 +45,7 @@ export class Descriptions {
 /** A client describes a portal each time it executes it, and the server says the same each time. */
 export function describe(prepared: Prepared, view: FrameView, judgements: Judgements): void {
   const { fields, description } = prepared
+  prepared.fieldsOutdated = false
   if (fields !== null && description !== null && sameFrame(description, view)) return
   prepared.fields = decodeRowDescription(view)
   prepared.description = copyOf(view)

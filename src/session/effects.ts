@@ -122,6 +122,7 @@ function named(
     judgedBytes: 0,
     context: '',
     fields: null,
+    fieldsOutdated: false,
     description: null,
     parameterTypes: [],
     bounds: new Map(),

@@ -15,19 +15,18 @@ import {
   decodeFunctionCall,
   decodeParse,
   decodeQuery,
-  encodeFlush,
   frontendTypes,
   isUtf8,
-  written,
   type FrameView,
 } from '../wire/wire.ts'
 import { Asker, type Subject } from './ask.ts'
+import { expectCopy, takeCopyData } from './copy-in.ts'
 import { noteEffects } from './effects.ts'
 import { estimateOf, explain, unknownEstimate, unplannable } from './estimate.ts'
 import { Expected } from './expected.ts'
 import { readsAlike } from './facts.ts'
 import { textOfCall } from './function-call.ts'
-import { describePortal, describeText, endOwnBlock } from './own-messages.ts'
+import { bindAlone, describePortal, describeText, endOwnBlock } from './own-messages.ts'
 import {
   checkedParameter,
   contradicted,
@@ -61,8 +60,6 @@ type Judged =
       readonly undecided?: boolean
     }
   | { readonly kind: 'wait'; readonly wait: Wait }
-
-const flushFrame = written((to) => encodeFlush(to))
 
 export class Frontend {
   readonly #state: State
@@ -123,6 +120,10 @@ export class Frontend {
     }
     // The server ignores everything up to Sync: so may we, without judging it.
     if (state.skipping) return 'done'
+    if (state.copyIn) {
+      takeCopyData(state, type, view)
+      return 'done'
+    }
     if (this.#isCrowded()) return state.drain()
     switch (type) {
       case frontendTypes.Query:
@@ -138,17 +139,12 @@ export class Frontend {
       case frontendTypes.Close:
         return this.#close(view)
       case frontendTypes.Flush:
-        if (!state.copyIn) this.#pass(view)
+        this.#pass(view)
         return 'done'
       case frontendTypes.CopyData:
-        // Outside COPY IN the server ignores it: so may we.
-        if (state.copyIn) this.#pass(view)
-        return 'done'
       case frontendTypes.CopyDone:
       case frontendTypes.CopyFail:
-        if (!state.copyIn) return 'done'
-        state.copyEnds()
-        this.#pass(view)
+        // Outside COPY IN the server ignores it: so may we.
         return 'done'
       case frontendTypes.FunctionCall:
         return this.#functionCall(view)
@@ -179,6 +175,7 @@ export class Frontend {
     const state = this.#state
     // In COPY IN the server ignores Sync: dropping it keeps the count of answers exact.
     if (state.copyIn) return 'done'
+    if (!state.skipping && this.#isCrowded()) return state.drain()
     state.skipping = false
     this.#pass(view)
     state.queue.push(new Expected('sync', state.segment))
@@ -255,15 +252,8 @@ export class Frontend {
     state.queue.push(entry)
     this.#pass(view)
     state.toUpstream.mark(view.buffer, view.start, view.end, entry)
-    if (copyCount > 0) this.#expectCopy(entry, copyCount)
+    if (copyCount > 0) expectCopy(state, entry, copyCount)
     return 'done'
-  }
-
-  /** Until the server has answered a COPY FROM STDIN, what a Sync would mean is not known. */
-  #expectCopy(entry: Expected, count: number): void {
-    const state = this.#state
-    if (state.segmentOpen) state.toUpstream.add(flushFrame)
-    state.expectCopy(entry, count)
   }
 
   #parse(view: FrameView): Handled {
@@ -302,6 +292,7 @@ export class Frontend {
         judged.kind === 'admitted' && judged.verdict.reusable ? state.context('extended').key : '',
       parameterTypes,
       fields: null,
+      fieldsOutdated: false,
       description: null,
       bounds: new Map(),
     }
@@ -361,6 +352,7 @@ export class Frontend {
     entry.portal = made
     entry.change = new SlotChange(slot, state.segment, made)
     state.queue.push(entry)
+    state.boundCount++
     this.#pass(view)
     return 'done'
   }
@@ -423,6 +415,7 @@ export class Frontend {
     if (admitted !== null) {
       const moved = portal.cursor ? null : movedSinceBind(state, portal, admitted)
       if (moved !== null) return this.#refuseExecute(entry, moved, admitted.members)
+      if (!bindAlone(state, portal)) return state.drain()
       const described = this.#needDescription(admitted, portal)
       if (described !== null && described !== 'done') return described
       const stopped = this.#contradiction(admitted, portal)
@@ -464,13 +457,13 @@ export class Frontend {
     if (judged.kind !== 'admitted') return judged
     const admitted = judged.verdict.statements[0] ?? null
     if (prepared.admitted !== admitted) {
-      // Under one approval each look at the frame judges anew; what the server said of it stays.
-      if (state.approval === null || prepared.admitted !== this.#waited.underApproval) {
-        prepared.fields = null
-      }
+      // Under an approval, or by inputs that change, each look at the frame judges anew; what the
+      // server said of it since the first look stays.
+      const { described, underApproval } = this.#waited
+      const again = state.approval !== null && prepared.admitted === underApproval
+      if (!described && !again) prepared.fieldsOutdated = true
       state.judgements.keep(prepared, admitted)
       if (!prepared.bySql) prepared.statement = admitted?.statement ?? null
-      prepared.bounds.clear()
       portal.result = null
     }
     this.#waited.underApproval = state.approval === null ? null : admitted
@@ -483,7 +476,8 @@ export class Frontend {
     const state = this.#state
     const needed =
       (admitted.verify || admitted.plan.kind === 'masked') && admitted.analysis.outputs !== null
-    if (!needed || portal.prepared.fields !== null) return null
+    const { fields, fieldsOutdated } = portal.prepared
+    if (!needed || (fields !== null && !fieldsOutdated)) return null
     if (admitted.analysis.writes) {
       // Known before it runs: a write that happened is never reported as failed.
       if (this.#waited.described) return null
@@ -755,7 +749,7 @@ export class Frontend {
       state.estimate = unknownEstimate
       return { name: 'estimate', until: Promise.resolve() }
     }
-    if (state.queue.length > 0 && !state.segmentOpen) return state.drain()
+    if (!state.mayAsk) return state.drain()
     const request = explain(state, text, portal, judged.members)
     const until = request.outcome.then((outcome) => {
       if (outcome === 'failed' && request.error !== null) {

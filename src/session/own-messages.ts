@@ -14,7 +14,7 @@ import {
 } from '../wire/wire.ts'
 import { Expected, OwnRequest } from './expected.ts'
 import { reservedPrefix } from './refusal.ts'
-import type { Portal } from './registry.ts'
+import { SlotChange, type Portal } from './registry.ts'
 import type { State } from './state.ts'
 
 const flushFrame = written((to) => encodeFlush(to))
@@ -27,8 +27,8 @@ export function describePortal(state: State, portal: Portal): void {
 }
 
 /**
- * Runs statements of our own on this connection. Ended by Flush inside a segment of the client's, else
- * by Sync; never by Query, which would commit an implicit transaction that the client has open. What is
+ * Runs statements of our own on this connection. Ended by Sync where that changes nothing, else by Flush,
+ * inside the client's segment; never by Query, which would commit an implicit transaction that the client has open. What is
  * `recorded` goes with the turn's records, or fails.
  */
 export function ask(
@@ -69,7 +69,7 @@ export function ask(
     )
     closeStatement(state, name, request)
   }
-  if (state.segmentOpen) state.ran ??= 'own'
+  if (!state.endsAlone) state.ran ??= 'own'
   finish(state, request)
   return request
 }
@@ -110,6 +110,35 @@ export function endOwnBlock(state: State): boolean {
   return true
 }
 
+/**
+ * The same before an Execute: what was asked about its portal began a transaction block in which VACUUM does
+ * not run, and in which now() is the time of the question. The block is ended, and the portal, which goes
+ * with it, is bound anew from what the client gave; not where another portal would go too, nor where the
+ * statement's name means another by now. False where what is in flight is still to be waited for.
+ */
+export function bindAlone(state: State, portal: Portal): boolean {
+  const { prepared, parameters, parameterFormats, resultFormats } = portal
+  if (state.ran !== 'own' || state.transaction !== 'idle' || state.boundCount !== 1) return true
+  if (parameters === null || portal.cursor || portal.result !== null) return true
+  if (state.queue.length > 0) return false
+  if (state.portals.value(portal.name) !== portal) return true
+  if (state.statements.value(prepared.name) !== prepared) return true
+  endOwnBlock(state)
+  const statement = prepared.name
+  const bytes = written((to) =>
+    encodeBind(to, {
+      ...{ portal: portal.name, statement, parameters, parameterFormats, resultFormats },
+    }),
+  )
+  // What fails it would have failed the Execute, in the server's words.
+  const entry = push(state, 'bind', bytes, new OwnRequest())
+  entry.portal = portal
+  entry.change = new SlotChange(state.portals.slot(portal.name), state.segment, portal)
+  state.segmentOpen = true
+  state.boundCount = 1
+  return true
+}
+
 function closeStatement(state: State, name: string, request: OwnRequest): void {
   const bytes = written((to) => encodeClose(to, 'statement', name))
   push(state, 'close', bytes, request)
@@ -124,11 +153,12 @@ function push(state: State, kind: Expected['kind'], bytes: Buffer, request: OwnR
 }
 
 function finish(state: State, request: OwnRequest): void {
-  if (state.segmentOpen) {
+  if (!state.endsAlone) {
     const last = state.queue.tail
     if (last !== null) last.ownLast = true
     state.toUpstream.add(flushFrame)
     return
   }
   push(state, 'sync', syncFrame, request).ownLast = true
+  if (state.segmentOpen) state.endSegment()
 }

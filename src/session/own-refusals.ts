@@ -111,6 +111,8 @@ export function contradicted(state: State, reason: string): Refusal {
  */
 export function movedSinceBind(state: State, portal: Portal, admitted: Admitted): Refusal | null {
   const { facts, options } = state
+  // The server will say so, and nothing runs.
+  if (state.knownTransaction === 'failed') return null
   const path = admitted.analysis.dependsOnSession && facts.pathMovedSince(portal.names)
   const catalog =
     facts.catalogMovedSince(portal.names) && options.gate.judge.policy.needsFreshCatalog

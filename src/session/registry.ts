@@ -38,12 +38,23 @@ export interface Prepared {
   judgedBytes: number
   /** The context under which `admitted` was judged; a different one means: judge again. */
   context: string
-  /** The server's description under that context, where it was seen. */
+  /**
+   * The server's last description, where it was seen. What is in flight is answered in order, each behind
+   * its own description: so this is that of what answers now, whatever was judged behind it meanwhile.
+   */
   fields: readonly Field[] | null
+  /** It was judged anew since: whoever is judged now must not rely on `fields`. */
+  fieldsOutdated: boolean
   /** The RowDescription that it was read from. */
   description: Buffer | null
   /** Masks compiled for the fields, by the result formats of Bind. */
-  readonly bounds: Map<string, BoundPlan>
+  readonly bounds: Map<string, PortalBound>
+}
+
+/** Of one judgement: executions of one statement that are in flight may each have another. */
+export interface PortalBound {
+  readonly admitted: Admitted
+  readonly plan: BoundPlan
 }
 
 /** A portal by Bind, or a cursor by DECLARE. */

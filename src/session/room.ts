@@ -84,6 +84,7 @@ export class Judgements {
     prepared.admitted = null
     prepared.context = ''
     prepared.fields = null
+    prepared.fieldsOutdated = false
     prepared.description = null
     prepared.bounds.clear()
   }

@@ -51,6 +51,8 @@ export class State {
   segmentOpen = false
   /** Who first had something executed since then. */
   ran: 'own' | 'client' | null = null
+  /** Portals that were bound since then. */
+  boundCount = 0
   /** The server ignores everything up to the next Sync. */
   skipping = false
   /** The server takes CopyData. */
@@ -253,6 +255,22 @@ export class State {
     this.segment++
     this.segmentOpen = false
     this.ran = null
+    this.boundCount = 0
+  }
+
+  /**
+   * A Sync would change nothing: no segment is open, or no more was done in it than to prepare. What regate
+   * asks must end so, where it can: what is executed without begins a transaction block, in which
+   * VACUUM and the like do not run.
+   */
+  get endsAlone(): boolean {
+    if (!this.segmentOpen) return true
+    return this.ran === null && this.boundCount === 0 && this.transaction === 'idle'
+  }
+
+  /** A question of regate's own may be sent: between cycles only when all before it is answered. */
+  get mayAsk(): boolean {
+    return this.queue.length === 0 || !this.endsAlone
   }
 
   /** A refusal of regate's own making. */
@@ -354,7 +372,7 @@ export class State {
 
   /** Asks the settings that the server does not report; null answers leave them unknown. */
   probe(): Wait {
-    if (this.queue.length > 0 && !this.segmentOpen) return this.drain()
+    if (!this.mayAsk) return this.drain()
     const names = ['search_path', 'role']
     if (this.facts.reading !== 'pinned')
       names.push('standard_conforming_strings', 'client_encoding')

@@ -69,7 +69,8 @@ export class Harness {
     store.password = ''
     const engineers = {
       ...{ read: ['*'], write: { '*': 'approve' } },
-      effects: { session: 'allow', procedure: 'approve' },
+      ddl: 'approve',
+      effects: { session: 'allow', procedure: 'approve', maintenance: 'approve' },
     }
     const { wait = '90s', ttl = '120s' } = options
     const proxy = await startProxy(server, {

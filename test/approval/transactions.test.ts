@@ -36,6 +36,17 @@ describe('statement_timeout', () => {
   })
 })
 
+describe('what runs in no transaction block', () => {
+  test.each(['simple', 'extended'])('runs once it is approved (%s)', async (protocol) => {
+    await held.with(async (client) => {
+      const text = `CREATE INDEX CONCURRENTLY by_what_${protocol} ON ran (what)`
+      const running = client.query(protocol === 'simple' ? { text } : { text, name: 'index' })
+      await held.approve(protocol)
+      expect((await running).command).toBe('CREATE')
+    })
+  })
+})
+
 describe('a transaction', () => {
   test('shows its age and its locks, whatever its isolation', async () => {
     await held.with(async (client) => {

@@ -5,6 +5,7 @@
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import {
   encodeBind,
+  encodeClose,
   encodeExecute,
   encodeFlush,
   encodeParse,
@@ -67,6 +68,30 @@ const scripts: Readonly<Record<string, (to: ByteWriter) => void>> = {
     parse(to, 'a')
     encodeQuery(to, 'INSERT INTO own VALUES (1)')
     encodeQuery(to, insert)
+  },
+  'what runs in no transaction block, behind Close': (to) => {
+    forget(to)
+    encodeClose(to, 'statement', 'before')
+    parse(to, 'a', 'VACUUM written')
+    run(to)
+    encodeSync(to)
+  },
+  'what runs in no transaction block, behind a Parse whose name is taken': (to) => {
+    forget(to)
+    parse(to, 'a', 'VACUUM written')
+    parse(to, 'a', 'SELECT n FROM written')
+    run(to)
+    encodeSync(to)
+  },
+  'a portal that is bound already': (to) => {
+    forget(to)
+    parse(to, 'a')
+    encodeBind(to, { portal: 'p', statement: 'a' })
+    parse(to, 'b', 'SELECT n FROM written')
+    encodeBind(to, { portal: '', statement: 'b' })
+    encodeExecute(to, '')
+    encodeExecute(to, 'p')
+    encodeSync(to)
   },
   'the client executed something itself': (to) => {
     forget(to)
