@@ -73,6 +73,7 @@ export class LayeredFacts implements SessionFacts {
           else this.#cursors.set(effect.name, undefined)
           break
         case 'discard':
+        case 'unseen':
           this.#forgetAll()
           break
         case 'commit':

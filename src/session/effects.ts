@@ -40,7 +40,11 @@ export function applyEffects(state: State, admitted: Admitted, tag: string): voi
     state.catalogChanged()
   }
   // Code that was not analysed may have made or dropped any name.
-  if (analysis.kind === 'do') forgetAnalyses(state)
+  if (analysis.kind === 'do' || runsUnseen(analysis)) forgetAnalyses(state)
+}
+
+function runsUnseen({ sessionEffects }: Analysis): boolean {
+  return sessionEffects.some(({ kind }) => kind === 'unseen')
 }
 
 /**
@@ -216,6 +220,7 @@ function changesNames(effect: SessionEffect): boolean {
     case 'declare':
     case 'close':
     case 'discard':
+    case 'unseen':
       return true
     default:
       return false
@@ -229,6 +234,7 @@ function changesTransaction(effect: SessionEffect): boolean {
     case 'rollback':
     case 'rollback_to':
     case 'prepare_transaction':
+    case 'unseen':
       return true
     default:
       return false

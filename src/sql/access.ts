@@ -169,6 +169,8 @@ export type SessionEffect =
     }
   | { readonly kind: 'reset'; readonly name: string | null }
   | { readonly kind: 'copy_in' | 'copy_out' }
+  /** What runs is in no text: names and the transaction may be any other behind it. */
+  | { readonly kind: 'unseen' }
   | { readonly kind: 'explain' }
 
 /** A name of the statement's own that the catalog has not, as the server would report it. */

@@ -43,6 +43,10 @@ export function explain(node: Node, context: Context): QueryShape | null {
     for (const effect of effectsBefore) recorder.effects.add(effect)
     recorder.effects.add('read')
     recorder.sessionEffects.length = sessionEffects
+  } else if (isExecute(explained)) {
+    // What has no plan is not run: of an EXECUTE nothing but a query is.
+    const ran = recorder.sessionEffects.splice(sessionEffects)
+    recorder.sessionEffects.push(...ran.filter(({ kind }) => ofQueries.has(kind)))
   }
   // The text of a plan is derived from everything the statement touches: constants are folded into
   // it, and row counts and estimates tell about values.
@@ -51,6 +55,12 @@ export function explain(node: Node, context: Context): QueryShape | null {
   for (const field of touched) if (analyze) recorder.use(field, 'output')
   const plan = analyze ? value : { ...value, ...planning(context) }
   return { fields: [{ name: 'QUERY PLAN', value: plan }], open: false }
+}
+
+const ofQueries: ReadonlySet<string> = new Set(['execute', 'set', 'reset'])
+
+function isExecute(node: Node): boolean {
+  return 'ExecuteStmt' in node
 }
 
 /**

@@ -237,8 +237,16 @@ export function execute(node: Node, context: Context): QueryShape | null {
   // Its arguments are computed first: set_config among them moves its names.
   const own = context.recorder.mayChangeSettings ? underAnyPath(context) : context
   const analysis = statement === undefined ? undefined : inner(statement, own)
+  // It may be any statement: Parse prepares what PREPARE does not, and what that does to names, to the
+  // transaction and to the connection is done by this one.
+  context.recorder.sessionEffects.push(...(analysis?.sessionEffects ?? []))
+  if (analysis === undefined || runsCode.has(analysis.kind)) {
+    context.recorder.sessionEffects.push({ kind: 'unseen' })
+  }
   return carried(analysis, `prepared statement ${name}`, context)
 }
+
+const runsCode: ReadonlySet<string> = new Set(['do', 'call'])
 
 /** Undefined where it executes or fetches by name itself: that name may mean anything by now. */
 function inner(statement: SyntaxNode, context: Context): Analysis | undefined {

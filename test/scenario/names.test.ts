@@ -102,6 +102,52 @@ const roads: readonly { readonly name: string; readonly turns: readonly Write[] 
   },
 ]
 
+const p =
+  (name: string, text: string): Write =>
+  (to) => {
+    encodeParse(to, { name, text })
+    encodeSync(to)
+  }
+
+/** EXECUTE runs whatever Parse prepared, also what changes names. */
+const executed: typeof roads = [
+  {
+    name: 'a DEALLOCATE and a PREPARE that EXECUTE runs',
+    turns: [
+      q(`PREPARE t AS ${plain}`),
+      p('drops', 'DEALLOCATE t'),
+      p('makes', `PREPARE t AS ${secret}`),
+      q('EXECUTE drops'),
+      q('EXECUTE makes'),
+      q('EXECUTE t'),
+    ],
+  },
+  {
+    name: 'a CLOSE and a DECLARE that EXECUTE runs',
+    turns: [
+      q('BEGIN'),
+      q(`DECLARE c CURSOR FOR ${plain}`),
+      p('closes', 'CLOSE c'),
+      p('opens', `DECLARE c CURSOR FOR ${secret}`),
+      q('EXECUTE closes'),
+      q('EXECUTE opens'),
+      q('FETCH ALL FROM c'),
+    ],
+  },
+  {
+    name: 'what EXECUTE runs in one query string',
+    turns: [
+      q(`PREPARE t AS ${plain}`),
+      (to) => {
+        encodeParse(to, { name: 'makes', text: `PREPARE t AS ${secret}` })
+        encodeParse(to, { name: 'drops', text: 'DEALLOCATE t' })
+        encodeSync(to)
+      },
+      q('EXECUTE drops; EXECUTE makes; EXECUTE t'),
+    ],
+  },
+]
+
 /** Of 63 bytes: what a name has beyond them is nothing to the server. */
 const long = 'n'.repeat(63)
 
@@ -176,7 +222,7 @@ function cycles(write: Write): number {
   return count
 }
 
-for (const { name, turns } of [...roads, ...beyond]) {
+for (const { name, turns } of [...roads, ...executed, ...beyond]) {
   it(`does not give the value by ${name}`, async () => {
     for (const side of ['direct', 'proxy'] as const) {
       const url = side === 'direct' ? server.url('postgres') : proxy.url('postgres', 'agent')
