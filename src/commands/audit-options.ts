@@ -152,24 +152,28 @@ export async function progressBar(): Promise<Progress> {
   }
 }
 
+let isReaderGone = false
+
+/** One listener for all outputs of the process: stdout is one, and lasts. */
+function readerGone(error: NodeJS.ErrnoException): void {
+  if (error.code !== 'EPIPE') throw error
+  isReaderGone = true
+}
+
 /** Where lines go: waits when the reader is slow, and ends quietly when it has gone (`| head`). */
 export class Output {
-  #gone = false
-
   constructor() {
-    process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-      if (error.code !== 'EPIPE') throw error
-      this.#gone = true
-    })
+    const { stdout } = process
+    if (!stdout.listeners('error').includes(readerGone)) stdout.on('error', readerGone)
   }
 
   /** Nobody reads any more. */
   get gone(): boolean {
-    return this.#gone
+    return isReaderGone
   }
 
   async write(text: string | Buffer): Promise<void> {
-    if (this.#gone || process.stdout.write(text)) return
+    if (isReaderGone || process.stdout.write(text)) return
     await Promise.race([once(process.stdout, 'drain'), once(process.stdout, 'close')]).catch(
       () => undefined,
     )

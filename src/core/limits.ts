@@ -67,8 +67,6 @@ export const defaultLimits = {
   judgementBytesMax: 4 * 1024 * 1024,
   /** What a client may send while its session waits (hold, catalog, probe). */
   heldInputBytesMax: 16 * 1024 * 1024,
-  /** Written to a socket that does not drain; above it the other side is not read. */
-  socketBufferBytesMax: 1024 * 1024,
   /** Analysis cache of a worker. */
   analysisCacheBytesMax: 64 * 1024 * 1024,
   /** Decision cache of a worker. */
