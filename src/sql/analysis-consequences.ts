@@ -15,6 +15,7 @@ import {
   parseTrees,
 } from './analysis-bodies.ts'
 import { constrain, referentialWrites } from './analysis-constraints.ts'
+import { domainDefault } from './analysis-domains.ts'
 import type { Body } from './analysis-names.ts'
 import type { Context } from './analysis-context.ts'
 import {
@@ -137,22 +138,25 @@ function expressionsBody(write: Write, context: Context): readonly Field[] {
   }))
   const scope = new Scope(null, [rowItem(relation.name, relation, given)])
   const mixed = action === 'update' ? new Scope(null, [storedItem(write, context)]) : scope
-  const evaluate = (text: string): Value => {
+  const evaluate = (text: string, decides = false): Value => {
     const tree = parseExpression(text, context)
     if (tree === null) {
       context.recorder.fail(`an expression of ${relation.name} does not parse`)
       return opaqueValue
     }
     const meets = action === 'update' && namesAny(tree, columns, relation.name)
+    // What functions and sub-selects in it read decides whether, and where, the row may be written.
+    if (decides) context.recorder.use(context.passes.expression(tree, scope, context), 'condition')
     return context.passes.expression(tree, meets ? mixed : scope, context)
   }
-  for (const text of relation.expressions) evaluate(text)
+  for (const text of relation.expressions) evaluate(text, true)
   const defaults: Field[] = []
   for (const column of relation.columns) {
     context.passes.domain(column.type, context)
     if (column.generated !== null) evaluate(column.generated)
-    if (column.default === null) continue
-    defaults.push({ name: column.name, value: evaluate(column.default) })
+    const value =
+      column.default === null ? domainDefault(column.type, context) : evaluate(column.default)
+    if (value !== null) defaults.push({ name: column.name, value })
   }
   return defaults
 }

@@ -44,6 +44,8 @@ export interface Passes {
   table(relation: RelationRow, context: Context): readonly Field[]
   /** What converting to the type runs: checks of domains, in its elements and fields, too. */
   domain(type: number, context: Context): void
+  /** What casts of users from and to the type do, wherever the server puts them; 0 is any type. */
+  casts(type: number, context: Context): void
   functionBody(called: CatalogFunction, parameters: readonly Value[], context: Context): CallShape
   utility(node: Node, context: Context): QueryShape | null
   /** A statement inside another, with an analysis of its own. */

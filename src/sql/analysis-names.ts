@@ -15,7 +15,7 @@ import {
 } from './catalog.ts'
 import { columnValue, type BaseColumn, type Field, type Value } from './lineage.ts'
 import type { Recorder } from './analysis-recorder.ts'
-import type { ColumnRow, Oid, RelationRow, TypeRow } from './snapshot.ts'
+import type { CastRow, ColumnRow, Oid, RelationRow, TypeRow } from './snapshot.ts'
 
 /** The analysis of a body: what it touches, and the columns it gives. */
 export interface Body {
@@ -31,6 +31,17 @@ export interface OperatorSignature extends CatalogOperator {
 const noColumns: readonly BaseColumn[] = []
 const noFields: readonly Field[] = []
 const noTypes: readonly TypeRow[] = []
+const noCasts: readonly CastRow[] = []
+
+/** Types below are the server's own. */
+const firstUserOid = 16_384
+
+function isWritten(cast: CastRow, catalog: Catalog): boolean {
+  if (cast.method !== 'function') return false
+  const row = catalog.functionByOid(cast.function)?.row ?? null
+  if (row === null) return false
+  return row.extension === null && row.language !== 'c' && row.language !== 'internal'
+}
 
 export class CatalogNames {
   readonly catalog: Catalog
@@ -49,10 +60,13 @@ export class CatalogNames {
   readonly #system = new Map<RelationRow, readonly Field[]>()
   readonly #checked = new Map<Oid, readonly TypeRow[]>()
   readonly #composites = new Map<Oid, readonly ColumnRow[] | null>()
+  readonly #casts = new Map<Oid, readonly CastRow[]>()
+  readonly #ownCasts: readonly CastRow[]
 
   constructor(catalog: Catalog) {
     this.catalog = catalog
     this.types = new TypeNames(catalog)
+    this.#ownCasts = catalog.casts().filter((cast) => isWritten(cast, catalog))
   }
 
   /** The interned column; the same object for the same column, so it serves as a key. */
@@ -66,7 +80,7 @@ export class CatalogNames {
         relation,
         name: row.name,
         number: row.number,
-        notNull: row.notNull,
+        notNull: this.isNeverNull(relation, row),
         dotted: dottedColumn(relation.schema, relation.name, row.name),
         parameter: 0,
       }
@@ -103,6 +117,15 @@ export class CatalogNames {
     return [...this.catalog.parents(relation.oid), ...children]
   }
 
+  /** No row of the table itself holds a NULL there: nobody holds the rows of a foreign table to it. */
+  isNeverNull(relation: RelationRow, row: ColumnRow): boolean {
+    if (!row.notNull || relation.kind === 'foreign_table') return false
+    return !(relation.constraints ?? []).some(
+      ({ kind, validated, columns }) =>
+        kind === 'not_null' && !validated && columns.includes(row.number),
+    )
+  }
+
   systemFields(relation: RelationRow): readonly Field[] {
     const known = this.#system.get(relation)
     if (known !== undefined) return known
@@ -136,21 +159,49 @@ export class CatalogNames {
     const known = this.#checked.get(type)
     if (known !== undefined) return known
     const found: TypeRow[] = []
-    const seen = new Set<Oid>([0])
+    for (const oid of this.#partsOf(type)) {
+      const row = this.catalog.type(oid)
+      if (row?.kind === 'domain' && row.checks.length > 0) found.push(row)
+    }
+    const result = found.length === 0 ? noTypes : found
+    this.#checked.set(type, result)
+    return result
+  }
+
+  /**
+   * Casts by functions that people wrote, from or to the type, or what it is made of; of a type that
+   * is not known all of them. Those of extensions and of C read nothing.
+   */
+  castsOf(type: Oid): readonly CastRow[] {
+    if (this.#ownCasts.length === 0) return noCasts
+    if (type === 0) return this.#ownCasts
+    const known = this.#casts.get(type)
+    if (known !== undefined) return known
+    const parts = this.#partsOf(type)
+    const found = this.#ownCasts.filter(
+      ({ source, target }) =>
+        (source >= firstUserOid && parts.has(source)) ||
+        (target >= firstUserOid && parts.has(target)),
+    )
+    const result = found.length === 0 ? noCasts : found
+    this.#casts.set(type, result)
+    return result
+  }
+
+  #partsOf(type: Oid): ReadonlySet<Oid> {
+    const seen = new Set<Oid>()
     const pending: Oid[] = [type]
     for (let oid = pending.pop(); oid !== undefined; oid = pending.pop()) {
-      const row = seen.has(oid) ? null : this.catalog.type(oid)
+      if (oid === 0 || seen.has(oid)) continue
       seen.add(oid)
+      const row = this.catalog.type(oid)
       if (row === null) continue
-      if (row.kind === 'domain' && row.checks.length > 0) found.push(row)
       pending.push(row.base, row.element, row.subtype)
       for (const column of this.catalog.rowTypeRelation(oid)?.columns ?? []) {
         pending.push(column.type)
       }
     }
-    const result = found.length === 0 ? noTypes : found
-    this.#checked.set(type, result)
-    return result
+    return seen
   }
 
   /** Placeholders for the parameters of a body, from 1. */

@@ -56,7 +56,8 @@ export function doBody(text: string, context: Context): void {
 /** Assigning to a variable of a domain runs its checks. */
 function declaredType(type: string, context: Context): void {
   const [parsed] = context.tools.parse(`SELECT NULL::${type}`) ?? []
-  // `record`, `table.column%TYPE` and cursors are no types of SQL.
+  // `record`, `table%ROWTYPE` and cursors are no types of SQL: fields may be of any.
+  if (parsed === undefined) context.passes.casts(0, context)
   if (parsed === undefined) return
   const node = parsed.ast as Parameters<Context['passes']['statement']>[0]
   if (!('SelectStmt' in node)) return

@@ -59,6 +59,7 @@ export function targetList(
     if (!('ResTarget' in node)) continue
     const expanded = expandStar(node.ResTarget, scope, context)
     if (expanded !== null) {
+      for (const { value } of expanded.fields) context.passes.casts(value.type, context)
       fields.push(...expanded.fields)
       open ||= expanded.open
       continue

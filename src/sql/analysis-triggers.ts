@@ -136,7 +136,7 @@ function rowsOf(write: Write, context: Context): TriggerRows {
   // Of whole rows only what is written differs.
   const same = (name: string): boolean => action === 'update' && !columns.includes(name)
   const neverNull = (name: string): boolean =>
-    context.catalog.columnsOf(relation).get(name)?.notNull === true
+    context.names.columnNamed(relation, name)?.notNull === true
   const prepare = (node: Node): Node =>
     replaced(node, (one) => {
       const left = rowField(one.lexpr)

@@ -88,6 +88,7 @@ function setOff(target: Target, write: Omit<Write, 'relation'>, context: Context
 export function assign(target: Target, name: string, value: Value, context: Context): void {
   const before = target.written.get(name)
   target.written.set(name, before === undefined ? value : either(before, value))
+  context.passes.casts(value.type, context)
   if (value.opaque) context.recorder.fail(`what is written to ${name} cannot be followed`)
   for (const relation of target.relations) {
     const column = context.names.columnNamed(relation, name)
@@ -97,6 +98,7 @@ export function assign(target: Target, name: string, value: Value, context: Cont
       continue
     }
     context.recorder.column(column, null, 'assign')
+    context.passes.casts(context.catalog.column(relation, name)?.type ?? 0, context)
     context.recorder.flow(value, column)
     if (!isFollowedView(relation)) continue
     const field = fieldOf(target.item.fields, name)

@@ -10,7 +10,7 @@ import type { Analysis, ParsedStatement, SessionFacts } from './access.ts'
 import { functionBody, tableFields, viewFields } from './analysis-bodies.ts'
 import type { AnalysisTools, Context, Passes, QueryShape } from './analysis-context.ts'
 import { tagOf } from './analysis-context.ts'
-import { domainChecks } from './analysis-domains.ts'
+import { domainChecks, userCasts } from './analysis-domains.ts'
 import { namesOf } from './analysis-names.ts'
 import { Recorder } from './analysis-recorder.ts'
 import { buildAnalysis, type StatementFacts } from './analysis-result.ts'
@@ -34,6 +34,7 @@ const passes: Passes = {
   view: viewFields,
   table: tableFields,
   domain: domainChecks,
+  casts: userCasts,
   functionBody,
   utility,
   inner: analyseNode,

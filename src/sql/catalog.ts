@@ -459,6 +459,11 @@ export class Catalog {
     return this.#calls.operators(schema, name, searchPath)
   }
 
+  /** Every cast of the snapshot. */
+  casts(): readonly CastRow[] {
+    return this.#rest.casts
+  }
+
   /** Casts of the snapshot from that type; those between built-in types are in classes.ts. */
   castsFrom(source: Oid): readonly CastRow[] {
     return this.#casts.get(source) ?? nothing

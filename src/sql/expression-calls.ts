@@ -18,6 +18,7 @@ import {
   coercionClass,
   computed,
   convertedValue,
+  mayRaise,
   polymorphicType,
   printingClass,
   remember,
@@ -26,12 +27,13 @@ import {
 import {
   coercionTo,
   commonType,
-  frameOffsets,
   sortedNode,
   useCompared,
+  windowValues,
 } from './expression-common.ts'
 import { settingCall } from './expression-settings.ts'
 import {
+  commonCollation,
   conditional,
   derive,
   opaqueValue,
@@ -69,28 +71,13 @@ export function callExpression(node: FuncCall, scope: Scope, context: Context): 
     extra.push(filter)
   }
   if (node.agg_distinct === true) for (const value of args) useCompared(value, 'distinct', context)
-  if (node.over !== undefined) extra.push(...windowValues(node, scope, context))
+  if (node.over !== undefined) extra.push(...windowValues(node.over, scope, context))
   if (isPlainCount(node, args, context)) return counted(args[0], extra, context)
   const value = resolveCall(node, args, named, context)
   if (extra.length === 0) return value
   const whole = conditional([value, ...extra], true, value.type)
   if (!whole.total) recorder.use(whole, 'argument')
   return whole
-}
-
-function windowValues(node: FuncCall, scope: Scope, context: Context): readonly Value[] {
-  const over = node.over
-  if (over === undefined) return []
-  const values: Value[] = []
-  for (const part of [...(over.partitionClause ?? []), ...(over.orderClause ?? [])]) {
-    const value = context.passes.expression(sortedNode(part), scope, context)
-    useCompared(value, 'window', context)
-    values.push(value)
-  }
-  values.push(...frameOffsets(over, scope, context))
-  const name = over.name ?? over.refname
-  if (name !== undefined) values.push(...(scope.windows.get(name) ?? []))
-  return values
 }
 
 /** The server's own `count(col)` without DISTINCT, FILTER or ORDER BY. */
@@ -293,6 +280,7 @@ function callOne(called: CatalogFunction, given: readonly Value[], context: Cont
   let cls = worstClass(own, printingClass(called.outputForm, args, context))
   cls = worstClass(cls, coercionClass(called.argumentTypes, args, context))
   cls = worstClass(cls, compatibleClass(called.argumentTypes, args, context))
+  if (mayRaise(commonCollation(args))) cls = worstClass(cls, 'partial')
   note(called, cls, called.row === null, context)
   const opaque = cls === 'reads_by_text' || cls === 'opaque'
   if (cls === 'reads_by_text') {

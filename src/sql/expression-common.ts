@@ -34,6 +34,20 @@ export function frameOffsets(window: WindowDef, scope: Scope, context: Context):
   return values
 }
 
+/** What a window sorts and parts by, and the offsets of its frame. */
+export function windowValues(over: WindowDef, scope: Scope, context: Context): readonly Value[] {
+  const values: Value[] = []
+  for (const part of [...(over.partitionClause ?? []), ...(over.orderClause ?? [])]) {
+    const value = context.passes.expression(sortedNode(part), scope, context)
+    useCompared(value, 'window', context)
+    values.push(value)
+  }
+  values.push(...frameOffsets(over, scope, context))
+  const name = over.name ?? over.refname
+  if (name !== undefined) values.push(...(scope.windows.get(name) ?? []))
+  return values
+}
+
 /** What ORDER BY sorts by. */
 export function sortedNode(node: Node): Node | undefined {
   return 'SortBy' in node ? node.SortBy.node : node

@@ -5,6 +5,7 @@
  */
 import type { JsonAggConstructor, JsonArgument, JsonValueExpr, Node } from '@pgsql/types'
 import { tagOf, type Context } from './analysis-context.ts'
+import { sortedNode, useCompared, windowValues } from './expression-common.ts'
 import { computed, convertedTo } from './expression-operators.ts'
 import { conditional, opaqueValue, typeOids, type Value } from './lineage.ts'
 import type { Scope } from './scope.ts'
@@ -169,16 +170,17 @@ function aggregate(
   context: Context,
 ): Value {
   const extra: Value[] = []
-  const add = (part: Node | undefined, use: 'condition' | 'order' | 'window'): void => {
-    if (part === undefined) return
-    const value = context.passes.expression(part, scope, context)
-    context.recorder.use(value, use)
-    extra.push(value)
+  for (const part of node?.agg_order ?? []) {
+    const sorted = context.passes.expression(sortedNode(part), scope, context)
+    useCompared(sorted, 'order', context)
+    extra.push(sorted)
   }
-  add(node?.agg_filter, 'condition')
-  for (const part of node?.agg_order ?? []) add(part, 'order')
-  for (const part of node?.over?.partitionClause ?? []) add(part, 'window')
-  for (const part of node?.over?.orderClause ?? []) add(part, 'window')
+  if (node?.agg_filter !== undefined) {
+    const filter = context.passes.expression(node.agg_filter, scope, context)
+    context.recorder.use(filter, 'condition')
+    extra.push(filter)
+  }
+  if (node?.over !== undefined) extra.push(...windowValues(node.over, scope, context))
   const value = partial(values, typeOr(node?.output?.typeName, typeOids.json, context), context)
   return extra.length === 0 ? value : conditional([value, ...extra], true, value.type)
 }

@@ -13,7 +13,7 @@ import type { OperatorSignature } from './analysis-names.ts'
 import { modifierClass, worstClass } from './catalog-conversion.ts'
 import type { CatalogOperator } from './catalog.ts'
 import type { OutputForm } from './classes.ts'
-import { derive, isLiteral, plain, typeOids, type Value } from './lineage.ts'
+import { commonCollation, derive, isLiteral, plain, typeOids, type Value } from './lineage.ts'
 import type { Oid, TypeRow } from './snapshot.ts'
 
 /** The value of a computation over `args`; what is not total marks their columns as arguments. */
@@ -64,6 +64,14 @@ function candidates(
   return remember(context.names.operators, key, selectOperators(all, types, context.names.types))
 }
 
+/** Collations under which no function of text raises. */
+const plainCollations: ReadonlySet<string> = new Set(['C', 'POSIX', 'ucs_basic'])
+
+/** What compares texts under it fails for every value that is not null: it may not be deterministic, or not one. */
+export function mayRaise(collation: string | null): boolean {
+  return collation !== null && !plainCollations.has(collation)
+}
+
 /** An operator over its operands; one operand is a prefix operator. */
 export function applyOperator(
   nodes: readonly Node[] | undefined,
@@ -88,6 +96,7 @@ export function applyOperator(
       cls = worstClass(cls, operator.class)
       cls = worstClass(cls, coercionClass(operator.argumentTypes, args, context))
       cls = worstClass(cls, printingClass(operator.outputForm, args, context))
+      if (mayRaise(commonCollation(args))) cls = worstClass(cls, 'partial')
     }
     type = type === null || type === operator.result ? operator.result : 0
   }
@@ -271,7 +280,7 @@ export function applyCast(value: Value, shape: TypeShape, context: Context): Val
   const info = types.info(type)
   const checked = info !== null && info.kind === 'domain'
   if (value.constant !== null && value.type === typeOids.unknown && !checked) {
-    return plain(type, value.constant, modifier)
+    return { ...plain(type, value.constant, modifier), collation: value.collation }
   }
   if (type !== 0 && value.type === type && modifier === -1) return value
   const own = userCast(value, type, context)
@@ -311,6 +320,15 @@ export function convertedValue(value: Value, wanted: Oid, context: Context): Val
   if (value.type === 0 && value.sources.length === 0) return value
   if (value.type !== 0 && types.castClass(value.type, wanted) === 'total') return value
   return computed([value], false, wanted, context)
+}
+
+/** A result as a column of a declared type gets it: what is too long for it is an error. */
+export function assignedValue(value: Value, shape: TypeShape, context: Context): Value {
+  const { type, modifier } = shape
+  const converted = convertedValue(value, type, context)
+  if (modifier === -1 || (value.type === type && value.modifier === modifier)) return converted
+  const cls = modifierClass(context.catalog, type, modifier, 'assignment')
+  return cls === 'total' ? converted : computed([converted], false, type, context, modifier)
 }
 
 /** A cast by a user's own function is a call of it. */

@@ -20,7 +20,14 @@ import { callExpression } from './expression-calls.ts'
 import { coercionTo, commonType } from './expression-common.ts'
 import { columnReference, indirection } from './expression-columns.ts'
 import { documentExpression, isDocumentNode } from './expression-documents.ts'
-import { applyCast, applyOperator, computed, resolveType } from './expression-operators.ts'
+import {
+  applyCast,
+  applyOperator,
+  castArgument,
+  computed,
+  mayRaise,
+  resolveType,
+} from './expression-operators.ts'
 import {
   booleanValue,
   conditional,
@@ -42,7 +49,11 @@ export function expression(node: Node | undefined, scope: Scope, context: Contex
   if (node === undefined) return unknownValue
   // Long lists of constants are no work, and count for none.
   if ('A_Const' in node) return constant(node.A_Const)
-  if ('ParamRef' in node) return parameter(node.ParamRef.number ?? 0, scope)
+  if ('ParamRef' in node) {
+    const value = parameter(node.ParamRef.number ?? 0, scope)
+    if (!isBuiltin(value.type)) context.passes.casts(value.type, context)
+    return value
+  }
   if (context.depth.value >= analysisDepthMax) {
     context.recorder.fail('the statement is nested too deeply to follow')
     return opaqueValue
@@ -51,8 +62,16 @@ export function expression(node: Node | undefined, scope: Scope, context: Contex
   context.depth.value += 1
   const value = dispatch(node, scope, context)
   context.depth.value -= 1
+  if (!isBuiltin(value.type)) context.passes.casts(value.type, context)
   return isOwnCall(node, context) ? opaqueValue : value
 }
+
+/** Casts between the server's own types are the server's own. */
+function isBuiltin(type: number): boolean {
+  return type !== 0 && type < firstUserOid
+}
+
+const firstUserOid = 16_384
 
 /** What the newer grammar took for its own construct is a call of the database's own function. */
 function isOwnCall(node: Node, context: Context): boolean {
@@ -76,7 +95,10 @@ function dispatch(node: Node, scope: Scope, context: Context): Value {
   if ('SubLink' in node) return subLink(node.SubLink, scope, context)
   if ('CaseExpr' in node) return caseExpression(node.CaseExpr, scope, context)
   if ('NullTest' in node) return test(node.NullTest.arg, scope, context)
-  if ('BooleanTest' in node) return test(node.BooleanTest.arg, scope, context)
+  if ('BooleanTest' in node) {
+    const tested = expression(node.BooleanTest.arg, scope, context)
+    return derive([castArgument(tested, typeOids.bool, context)], true, typeOids.bool)
+  }
   if ('A_Indirection' in node) return indirection(node.A_Indirection, scope, context)
   return lessUsual(node, scope, context)
 }
@@ -112,14 +134,15 @@ function lessUsual(node: Node, scope: Scope, context: Context): Value {
   return opaqueValue
 }
 
-/** Collations under which no function of text raises: all others may be nondeterministic. */
-const plainCollations: ReadonlySet<string> = new Set(['C', 'POSIX', 'default', 'ucs_basic'])
-
-/** Under another collation the value's type counts as not known: what is done with it is partial. */
+/** Under a collation that may raise the value's type counts as not known: what is done with it is partial. */
 function collated(node: CollateClause, scope: Scope, context: Context): Value {
-  const value = expression(node.arg, scope, context)
-  const plainOne = plainCollations.has(stringsOf(node.collname).at(-1) ?? '')
-  return plainOne || value.sources.length === 0 ? value : withType(value, 0)
+  const given = expression(node.arg, scope, context)
+  const [name = '', schema] = stringsOf(node.collname).reverse()
+  // A path that names pg_catalog may have a collation of that name before it.
+  const certain = schema === 'pg_catalog' || context.path.indexOf('pg_catalog') <= 0
+  const collation = certain && name === 'default' ? null : certain ? name : '?'
+  const value = { ...given, collation }
+  return mayRaise(collation) && value.sources.length > 0 ? withType(value, 0) : value
 }
 
 function all(nodes: readonly Node[] | undefined, scope: Scope, context: Context): Value[] {
@@ -153,7 +176,12 @@ function test(node: Node | undefined, scope: Scope, context: Context): Value {
 }
 
 function logical(node: BoolExpr, scope: Scope, context: Context): Value {
-  return lazily(all(node.args, scope, context), typeOids.bool, context)
+  const values = all(node.args, scope, context)
+  return lazily(
+    values.map((value) => castArgument(value, typeOids.bool, context)),
+    typeOids.bool,
+    context,
+  )
 }
 
 /** Parts that are computed only where the ones before them allow it. */

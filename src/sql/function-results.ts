@@ -3,12 +3,12 @@
  * under the names that it declares.
  */
 import type { Body } from './analysis-names.ts'
-import type { Context } from './analysis-context.ts'
+import type { Context, TypeShape } from './analysis-context.ts'
 import type { CatalogFunction } from './catalog.ts'
 import { outputNames } from './expression-calls.ts'
 import { rowFields } from './expression-columns.ts'
-import { convertedValue } from './expression-operators.ts'
-import { derive, opaqueValue, type Field, type Value } from './lineage.ts'
+import { assignedValue } from './expression-operators.ts'
+import { derive, opaqueValue, typeOids, type Field, type Value } from './lineage.ts'
 
 /** What the last statement of an SQL body gives is cast to the declared types, which may fail (int8 to int4). */
 export function declaredFields(
@@ -17,15 +17,16 @@ export function declaredFields(
   own: Context,
 ): readonly Field[] {
   const composite = own.names.compositeColumns(called.returnType)
-  const types =
+  const alone = [{ type: called.returnType, modifier: -1 }]
+  const shapes: readonly TypeShape[] =
     called.outputs.length > 0
-      ? called.outputs.map((output) => output.type)
-      : (composite?.map((column) => column.type) ?? [called.returnType])
-  if (types.length !== fields.length) return fields
+      ? called.outputs.map(({ type }) => ({ type, modifier: -1 }))
+      : (composite ?? alone)
+  if (shapes.length !== fields.length) return fields
   return fields.map((field, index) => {
-    const type = types[index] ?? 0
-    if (own.names.types.info(type)?.kind === 'pseudo') return field
-    return { name: field.name, value: convertedValue(field.value, type, own) }
+    const shape = shapes[index] ?? { type: 0, modifier: -1 }
+    if (own.names.types.info(shape.type)?.kind === 'pseudo') return field
+    return { name: field.name, value: assignedValue(field.value, shape, own) }
   })
 }
 
@@ -43,6 +44,10 @@ export function resultValue(called: CatalogFunction, body: Body, context: Contex
   if (body.open) return whole(true)
   const total = isTotalBody(body)
   const names = resultNames(called, context)
+  // A record's columns are named where it is called: they are those of the body, each its own.
+  if (names === null && context.names.types.baseOf(called.returnType) === typeOids.record) {
+    return { ...whole(false), total, fields: recordFields(body.fields, context) }
+  }
   if (names === null) {
     if (first === undefined) return { ...derive([], total, called.returnType), total }
     return { ...first.value, type: called.returnType, total: total && first.value.total }
@@ -59,6 +64,16 @@ export function resultValue(called: CatalogFunction, body: Body, context: Contex
   }
   const renamed = names.map((name, index) => ({ name, value: fields[index]?.value ?? opaqueValue }))
   return { ...whole(false), total, fields: renamed }
+}
+
+/** A single column that is a row is the record itself; one that may be is not told apart. */
+function recordFields(fields: readonly Field[], context: Context): readonly Field[] | null {
+  const [only, ...others] = fields
+  if (only === undefined || others.length > 0) return fields
+  const inner = rowFields(only.value, context)
+  if (inner !== null) return inner
+  const { type } = only.value
+  return type === 0 || context.names.types.baseOf(type) === typeOids.record ? null : fields
 }
 
 /** Names of the columns that a function gives; null where it gives a single value. */

@@ -44,6 +44,8 @@ export interface Value {
   readonly modifier: number
   /** The text of a literal constant, else null. */
   readonly constant: string | null
+  /** Name of its collation, where that is not the database's; `mixed` where several meet. */
+  readonly collation: string | null
   /** The parts of a row value, where they are known. */
   readonly fields: readonly Field[] | null
   /** It may hold any column that the statement can reach. */
@@ -95,10 +97,44 @@ export function plain(type: Oid, constant: string | null = null, modifier = -1):
     type,
     modifier,
     constant,
+    collation: null,
     fields: null,
     opaque: false,
     total: true,
   }
+}
+
+/** What no collation is called. */
+const mixed = '?'
+
+/** The types that texts are; names have a collation of their own. */
+const uncollated: ReadonlySet<Oid> = new Set([
+  typeOids.bool,
+  typeOids.bytea,
+  typeOids.int8,
+  typeOids.int2,
+  typeOids.int4,
+  typeOids.json,
+  typeOids.float4,
+  typeOids.float8,
+  typeOids.date,
+  typeOids.timestamp,
+  typeOids.timestamptz,
+  typeOids.numeric,
+  typeOids.uuid,
+  typeOids.jsonb,
+  typeOids.record,
+])
+
+/** The collation under which something is computed over the values. */
+export function commonCollation(values: readonly Value[]): string | null {
+  let found: string | null = null
+  for (const { collation, type } of values) {
+    const own = collation ?? (type === typeOids.name ? 'C' : null)
+    if (own === null || uncollated.has(type)) continue
+    found = found === null || found === own ? own : mixed
+  }
+  return found
 }
 
 /** A literal is converted when the statement is parsed or planned, whether it is used or not. */
@@ -117,6 +153,7 @@ export const opaqueValue: Value = {
   type: 0,
   modifier: -1,
   constant: null,
+  collation: null,
   fields: null,
   opaque: true,
   total: false,
@@ -131,6 +168,7 @@ export function columnValue(column: BaseColumn, row: ColumnRow | null): Value {
     type: row === null ? 0 : row.type,
     modifier: row === null ? -1 : row.modifier,
     constant: null,
+    collation: row?.collation ?? null,
     fields: null,
     opaque: false,
     total: true,
@@ -181,13 +219,17 @@ function combine(
     }
   }
   const sources = set === null ? null : set.list
-  if (sources === null && !opaque && total) return plain(type, null, modifier)
+  const collation = uncollated.has(type) ? null : commonCollation(values)
+  if (sources === null && collation === null && !opaque && total) {
+    return plain(type, null, modifier)
+  }
   return {
     sources: sources ?? none,
     origins: none,
     type,
     modifier,
     constant: null,
+    collation,
     fields: null,
     opaque,
     total,
@@ -203,6 +245,7 @@ export function either(left: Value, right: Value): Value {
     type: commonType(left.type, right.type),
     modifier: left.modifier === right.modifier ? left.modifier : -1,
     constant: null,
+    collation: commonCollation([left, right]),
     fields: eitherFields(left.fields, right.fields),
     opaque: left.opaque || right.opaque,
     total: left.total && right.total,
@@ -235,7 +278,7 @@ export function rowValue(fields: readonly Field[], type: Oid, relation: Oid): Va
     type,
   )
   const origins = relation === 0 ? none : [{ relation, attribute: 0 }]
-  return { ...derived, fields, origins }
+  return { ...derived, collation: null, fields, origins }
 }
 
 function asDerived(source: Source, total: boolean): Source {

@@ -8,7 +8,7 @@
 import type { Alias, JoinExpr, Node, RangeFunction, RangeSubselect, RangeVar } from '@pgsql/types'
 import { stringsOf, tagOf, type Context, type QueryShape } from './analysis-context.ts'
 import { cteShape } from './scope-cte.ts'
-import { applyOperator, convertedTo } from './expression-operators.ts'
+import { applyOperator, assignedValue, convertedTo } from './expression-operators.ts'
 import { rowFields } from './expression-columns.ts'
 import { alignedPair } from './expression-common.ts'
 import { figureColumnName } from './expression-names.ts'
@@ -276,6 +276,9 @@ function definedColumn(
 ): Field {
   const { type, modifier } = convertedTo(node.typeName, context)
   const field = value.fields?.[index]?.value
-  const result = field === undefined ? derive([value], false, type, modifier) : { ...field, type }
+  const result =
+    field === undefined
+      ? derive([value], false, type, modifier)
+      : { ...assignedValue(field, { type, modifier }, context), type }
   return { name: node.colname ?? '', value: { ...result, opaque: value.opaque } }
 }

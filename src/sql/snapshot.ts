@@ -84,6 +84,8 @@ export interface RelationRow {
   readonly reads?: readonly Oid[]
   /** Extension that owns it; absent for none. */
   readonly extension?: string
+  /** The composite type of a typed table (CREATE TABLE … OF); absent for all others. */
+  readonly ofType?: Oid
 }
 
 export interface TriggerRow {
@@ -95,7 +97,9 @@ export interface TriggerRow {
 
 /** A constraint, a unique index or a partition key: it decides whether a row may be written. */
 export interface ConstraintRow {
-  readonly kind: 'check' | 'primary_key' | 'unique' | 'exclusion' | 'foreign_key' | 'partition_key'
+  /** NOT NULL is listed while it is not valid; where it is, the column says so. */
+  readonly kind:
+    'check' | 'not_null' | 'primary_key' | 'unique' | 'exclusion' | 'foreign_key' | 'partition_key'
   /**
    * Attribute numbers that decide, in the order of the key, then those that its expressions and its
    * predicate read; 0 is the whole row.
@@ -131,6 +135,8 @@ export interface ColumnRow {
   /** Expression of a generated column; null for none. */
   readonly generated: string | null
   readonly identity: boolean
+  /** Name of its collation; absent where it has none, or the database's. */
+  readonly collation?: string
 }
 
 /** pg_type.typtype in words. */
@@ -154,6 +160,8 @@ export interface TypeRow {
   readonly notNull: boolean
   /** Domain: CHECK expressions as text. */
   readonly checks: readonly string[]
+  /** Domain: pg_get_expr of its default; null or absent for none. */
+  readonly default?: string | null
   /** Composite: the relation that holds its fields, else 0. */
   readonly relation: Oid
   /** Range and multirange: subtype, else 0. */

@@ -68,7 +68,9 @@ function alterCommand(
   if (subtype === 'AT_DropColumn' && behavior === 'DROP_CASCADE') {
     cascades(relations, name ?? null, context)
   }
-  if (subtype === 'AT_ValidateConstraint') validates(relations, context)
+  const enforces =
+    def !== undefined && 'ATAlterConstraint' in def && def.ATAlterConstraint.is_enforced === true
+  if (subtype === 'AT_ValidateConstraint' || enforces) validates(relations, context)
   if (subtype === 'AT_DropExpression') keepGenerated(name, relations, scope, context)
   if (subtype === 'AT_ChangeOwner' || subtype.endsWith('RowSecurity')) {
     context.recorder.effects.add('dcl')

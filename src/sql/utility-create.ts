@@ -17,6 +17,7 @@ import type {
 import { stringsOf, tagOf, type Context, type QueryShape } from './analysis-context.ts'
 import { ruleActions } from './analysis-consequences.ts'
 import { parseTrees, sqlBodyTrees } from './analysis-bodies.ts'
+import { domainDefault } from './analysis-domains.ts'
 import { doBody } from './analysis-plpgsql.ts'
 import { Recorder } from './analysis-recorder.ts'
 import { resolveType } from './expression-operators.ts'
@@ -84,7 +85,7 @@ export function partitioned(parents: readonly RelationRow[], context: Context): 
   }
 }
 
-/** Bounds of a partition are constant expressions, which may call functions. */
+/** Bounds of a partition are constant expressions, which may call functions; their values are kept. */
 export function partitionBound(node: PartitionBoundSpec | undefined, context: Context): void {
   const datums = [
     ...(node?.listdatums ?? []),
@@ -95,14 +96,17 @@ export function partitionBound(node: PartitionBoundSpec | undefined, context: Co
     const value = 'PartitionRangeDatum' in datum ? datum.PartitionRangeDatum.value : datum
     // MINVALUE and MAXVALUE are written as column references.
     if (value === undefined || 'ColumnRef' in value) continue
-    context.passes.expression(value, new Scope(null), context)
+    evaluate(value, new Scope(null), context)
   }
 }
 
 /** A column that a table gets: its default, checks and references. */
 export function columnDefinition(node: ColumnDef, scope: Scope, context: Context): void {
-  resolveType(node.typeName, context)
+  const { type } = resolveType(node.typeName, context)
   evaluate(node.raw_default, scope, context)
+  // What a column is filled with that has no default of its own.
+  const filling = domainDefault(type, context)
+  if (filling !== null) context.recorder.use(filling, 'condition')
   for (const constraint of node.constraints ?? []) {
     if ('Constraint' in constraint) tableConstraint(constraint.Constraint, [], scope, context)
   }

@@ -22,7 +22,7 @@ export function actOn(
   if (node === undefined) return []
   const found = lookupRelations(node, context)
   for (const relation of found) context.recorder.relation(relation, action, null)
-  if (found.length > 0) return found
+  if (found.length > 0) return [...found, ...typedTables(found, action, context)]
   const name = writtenName(node)
   context.recorder.unresolved.add(name)
   if (!missingIsFine) {
@@ -44,6 +44,21 @@ export function moveTo(
     const { schema = relation.schema, name = relation.name } = to
     context.recorder.relation({ ...relation, oid: 0, columns: [], schema, name }, 'create', null)
   }
+}
+
+/** Tables OF a composite type have its columns, and follow it. */
+function typedTables(
+  types: readonly RelationRow[],
+  action: string,
+  context: Context,
+): readonly RelationRow[] {
+  const rowTypes = types.filter((one) => one.kind === 'composite_type').map((one) => one.rowType)
+  if (rowTypes.length === 0) return []
+  const tables = [...context.catalog.relations()].filter((one) =>
+    rowTypes.includes(one.ofType ?? 0),
+  )
+  for (const table of tables) context.recorder.relation(table, action, null)
+  return tables
 }
 
 export const functionObjects: ReadonlySet<string> = new Set([

@@ -336,7 +336,7 @@ const relationKinds: Readonly<Record<string, RelationKind>> = {
 }
 
 function decodeRelation(row: Json): RelationRow {
-  const { owner, reads, extension, columns, constraints, kind, ...rest } = row
+  const { owner, reads, extension, ofType, columns, constraints, kind, ...rest } = row
   return {
     kind: relationKinds[String(kind)] ?? 'table',
     columns: (columns as unknown[][]).map(decodeColumn),
@@ -345,11 +345,12 @@ function decodeRelation(row: Json): RelationRow {
     ...(owner === null ? {} : { owner: owner as number }),
     ...(reads === null ? {} : { reads: reads as number[] }),
     ...(extension === null ? {} : { extension: extension as string }),
+    ...(ofType === 0 ? {} : { ofType: ofType as number }),
   }
 }
 
 function decodeColumn(cells: readonly unknown[]): ColumnRow {
-  const [number, name, type, modifier, notNull, expression, generated, identity] = cells
+  const [number, name, type, modifier, notNull, expression, generated, identity, collation] = cells
   const text = expression as string | null
   return {
     number: number as number,
@@ -360,11 +361,13 @@ function decodeColumn(cells: readonly unknown[]): ColumnRow {
     default: generated === '' ? text : null,
     generated: generated === '' ? null : text,
     identity: identity !== '',
+    ...(collation === null ? {} : { collation: collation as string }),
   }
 }
 
 const constraintKinds: Readonly<Record<string, ConstraintRow['kind']>> = {
   c: 'check',
+  n: 'not_null',
   p: 'primary_key',
   u: 'unique',
   x: 'exclusion',

@@ -147,7 +147,8 @@ export const schemasQuery = `WITH RECURSIVE granted(schema, role) AS MATERIALIZE
   WHERE n.oid NOT IN ${othersTemporary} ORDER BY n.oid`
 
 const columns = `(SELECT coalesce(json_agg(json_build_array(a.attnum, a.attname, a.atttypid::int8,
-    a.atttypmod, a.attnotnull, pg_get_expr(d.adbin, d.adrelid), a.attgenerated, a.attidentity)
+    a.atttypmod, a.attnotnull, pg_get_expr(d.adbin, d.adrelid), a.attgenerated, a.attidentity, CASE WHEN a.attcollation NOT IN (0, 100)
+      THEN (SELECT l.collname FROM pg_collation l WHERE l.oid = a.attcollation) END)
     ORDER BY a.attnum), '[]'::json)
   FROM pg_attribute a LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
   WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped)`
@@ -174,7 +175,7 @@ const nullsPass = `(i.indexprs IS NULL AND i.indpred IS NULL
 const constraints = `(SELECT coalesce(json_agg(e.cells ORDER BY e.key, e.id), '[]'::json) FROM (
     SELECT 1 AS key, o.oid AS id, json_build_array(o.contype, coalesce(o.conkey, '{}'), true, o.convalidated, o.confrelid::int8,
       coalesce(o.confkey, '{}'), o.confupdtype, o.confdeltype) AS cells
-    FROM pg_constraint o WHERE o.conrelid = c.oid AND o.contype IN ('c', 'f')
+    FROM pg_constraint o WHERE o.conrelid = c.oid AND (o.contype IN ('c', 'f') OR (o.contype = 'n' AND NOT o.convalidated))
     UNION ALL SELECT 2, i.indexrelid, json_build_array(CASE WHEN i.indisprimary THEN 'p' WHEN i.indisexclusion THEN 'x' ELSE 'u' END,
       ${indexColumns}, ${nullsPass}, true)
     FROM pg_index i WHERE i.indrelid = c.oid AND (i.indisunique OR i.indisexclusion)
@@ -207,7 +208,7 @@ export function relationsQuery(scope: Scope, after: number, limit: number): stri
        FROM pg_trigger g WHERE g.tgrelid = c.oid AND NOT g.tgisinternal) ELSE '[]'::json END,
     'expressions', CASE WHEN c.relkind IN ('r', 'p', 'm', 'f') AND ${user} THEN ${expressions} ELSE '[]'::json END,
     'constraints', CASE WHEN c.relkind IN ('r', 'p', 'm', 'f') AND ${user} THEN ${constraints} ELSE '[]'::json END,
-    'temporary', c.relpersistence = 't',
+    'temporary', c.relpersistence = 't', 'ofType', c.reloftype::int8,
     'owner', CASE c.relkind WHEN 't' THEN (SELECT d.refobjid::int8 FROM pg_depend d
         WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.refclassid = 'pg_class'::regclass AND d.deptype = 'i' LIMIT 1)
       ELSE (SELECT i.indrelid::int8 FROM pg_index i WHERE i.indexrelid = c.oid) END,
@@ -235,7 +236,7 @@ export function typesQuery(scope: Scope, after: number, limit: number): string {
     'category', t.typcategory,
     'element', CASE WHEN t.typsubscript = 'array_subscript_handler'::regproc THEN t.typelem::int8 ELSE 0 END,
     'array', t.typarray::int8, 'base', t.typbasetype::int8, 'modifier', t.typtypmod,
-    'notNull', t.typnotnull,
+    'notNull', t.typnotnull, 'default', CASE WHEN t.typtype = 'd' THEN pg_get_expr(t.typdefaultbin, 0) END,
     'checks', ARRAY(SELECT pg_get_expr(o.conbin, 0) FROM pg_constraint o WHERE o.contypid = t.oid AND o.conbin IS NOT NULL ORDER BY o.conname),
     'relation', 0,
     'subtype', coalesce((SELECT r.rngsubtype::int8 FROM pg_range r WHERE t.oid IN (r.rngtypid, r.rngmultitypid)), 0),
@@ -302,7 +303,7 @@ const attached = `SELECT tgrelid AS relation FROM pg_trigger WHERE NOT tgisinter
   UNION ALL SELECT indrelid FROM pg_index WHERE indpred IS NOT NULL
   UNION ALL SELECT indrelid FROM pg_index WHERE indisunique OR indisexclusion
   UNION ALL SELECT conrelid FROM pg_constraint WHERE conrelid <> 0 AND conbin IS NOT NULL
-  UNION ALL SELECT conrelid FROM pg_constraint WHERE conrelid <> 0 AND contype IN ('c', 'f')
+  UNION ALL SELECT conrelid FROM pg_constraint WHERE conrelid <> 0 AND (contype IN ('c', 'f') OR (contype = 'n' AND NOT convalidated))
   UNION ALL SELECT partrelid FROM pg_partitioned_table WHERE partexprs IS NOT NULL
   UNION ALL SELECT partrelid FROM pg_partitioned_table
   UNION ALL SELECT inhrelid FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid`

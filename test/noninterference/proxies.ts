@@ -19,12 +19,16 @@ interface PackData {
   regate: { columns: Classified; groups: { agents: object } }
 }
 
-/** `more` columns are classified beside those of the corpus. */
-export async function startProxies(worlds: Worlds, more: Classified = {}): Promise<Proxies> {
+/** `more` columns are classified beside those of the corpus; `rights` are merged over those of the agents. */
+export async function startProxies(
+  worlds: Worlds,
+  more: Classified = {},
+  rights: Readonly<Record<string, unknown>> = {},
+): Promise<Proxies> {
   const corpus = JSON.parse(corpusText('data.json')) as PackData
   const columns = { ...corpus.regate.columns, ...more }
   // What would wait for a reviewer shows nothing: it runs here.
-  const agents = { ...corpus.regate.groups.agents, unfiltered: 'allow' }
+  const agents = { ...corpus.regate.groups.agents, unfiltered: 'allow', ...rights }
   const groups = { ...corpus.regate.groups, agents }
   const data = { regate: { ...corpus.regate, columns, groups } }
   const proxies: Proxy[] = []
