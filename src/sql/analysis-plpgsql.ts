@@ -21,8 +21,7 @@ export function dynamicBody(
   parameters: readonly Value[],
   context: Context,
 ): Body {
-  const text = `CREATE FUNCTION f(${argumentList(row, context)}) RETURNS ${returnWord(row, context)} AS ${quoted(row.body ?? '')} LANGUAGE plpgsql`
-  analyseBody(text, `function ${row.schema}.${row.name}`, parameters, context)
+  analyseBody(functionText(row, context), `function ${row.schema}.${row.name}`, parameters, context)
   const value = everythingRead(context.recorder)
   const columns = row.arguments.filter((one) => one.mode !== 'in' && one.mode !== 'variadic')
   if (columns.length > 1) {
@@ -38,6 +37,12 @@ export function dynamicBody(
     return { recorder: context.recorder, fields, open: false }
   }
   return { recorder: context.recorder, fields: [{ name: row.name, value }], open: false }
+}
+
+/** The statement that makes the function, as the compiler reads it. */
+export function functionText(row: FunctionRow, context: Context): string {
+  const head = `CREATE FUNCTION f(${argumentList(row, context)}) RETURNS ${returnWord(row, context)}`
+  return `${head} AS ${quoted(row.body ?? '')} LANGUAGE plpgsql`
 }
 
 /** A DO block, or a function that is being made: the text of the whole statement. */
@@ -69,7 +74,7 @@ function declaredType(type: string, context: Context): void {
 }
 
 /** Variables that nobody declares. */
-const implicitVariables = [
+export const implicitVariables = [
   ...['found', 'new', 'old', 'sqlstate', 'sqlerrm'],
   ...['tg_name', 'tg_when', 'tg_level', 'tg_op', 'tg_relid', 'tg_relname', 'tg_table_name'],
   ...['tg_table_schema', 'tg_nargs', 'tg_argv', 'tg_event', 'tg_tag'],

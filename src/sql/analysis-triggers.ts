@@ -4,13 +4,14 @@
  *
  * A function is analysed as such, and where rows of a table are updated or deleted once more with
  * OLD and NEW: a field that the client does not write is what was there, so that naming it tells
- * about it. Whole rows (`to_jsonb(NEW)`) are not followed: docs/limits.md.
+ * about it. Whole rows (`to_jsonb(NEW)`) may be copied, and no more: analysis-whole-rows.ts.
  */
 import type { A_Expr, CreateTrigStmt, Node } from '@pgsql/types'
 import { absorbBody, bodyContext, placeOf, parseTrees } from './analysis-bodies.ts'
 import { stringsOf, type Context, type TriggerRows } from './analysis-context.ts'
 import { dynamicBody, everythingRead } from './analysis-plpgsql.ts'
-import { either, plain, unknownValue, type Field, type Value } from './lineage.ts'
+import { isMirrored, rowUses, type WholeRows } from './analysis-whole-rows.ts'
+import { either, plain, rowValue, type Field, type Value } from './lineage.ts'
 import { fieldsOf } from './scope-relations.ts'
 import { fieldOf, Scope } from './scope.ts'
 import type { FunctionRow, RelationRow, TriggerRow } from './snapshot.ts'
@@ -109,27 +110,30 @@ function withRows(
   write: Write,
   context: Context,
 ): void {
-  // A view's INSTEAD OF trigger writes back what it was not given: that tells nothing.
-  if (write.action === 'insert' || write.relation.kind === 'view') return
+  if (write.action === 'insert') return
   const rows = rowsOf(write, context)
   const place = row === null ? context : placeOf(row, context)
   const oid = row?.oid ?? write.relation.oid
   const own: Context = { ...bodyContext(oid, place.path, context, place), rows }
-  if (row?.language === 'plpgsql') dynamicBody(row, [], own)
+  // A view's INSTEAD OF trigger writes back what it was not given: that alone tells nothing.
+  const byField = write.relation.kind === 'view'
+  if (row?.language === 'plpgsql' && !byField) dynamicBody(row, [], own)
   const condition = tree?.whenClause
   if (condition !== undefined) {
-    const scope = new Scope(null, [], null, (names) => rows.field(names) ?? wholeRow(names))
+    const { old, new: after, rowType } = rows
+    const whole = { old: rowValue(old, rowType, 0), new: rowValue(after, rowType, 0) }
+    const scope = new Scope(null, [], null, (names) => {
+      const [name = ''] = names
+      return rows.field(names) ?? (name === 'old' || name === 'new' ? whole[name] : null)
+    })
     own.recorder.use(own.passes.expression(rows.prepare(condition), scope, own), 'argument')
   }
   own.recorder.use(everythingRead(own.recorder), 'argument')
+  if (row?.language === 'plpgsql') rowUses(row, { byField, ...rows }, own)
   absorbBody({ recorder: own.recorder, fields: [], open: false }, null, [], context)
 }
 
-function wholeRow([name]: readonly string[]): Value | null {
-  return name === 'old' || name === 'new' ? unknownValue : null
-}
-
-function rowsOf(write: Write, context: Context): TriggerRows {
+function rowsOf(write: Write, context: Context): TriggerRows & Omit<WholeRows, 'byField'> {
   const { relation, action, columns } = write
   const before = fieldsOf(relation, context)
   const after = action === 'delete' ? [] : storedFields(write, context)
@@ -141,11 +145,16 @@ function rowsOf(write: Write, context: Context): TriggerRows {
     replaced(node, (one) => {
       const left = rowField(one.lexpr)
       const right = rowField(one.rexpr)
+      const distinguishes = distinctions.has(one.kind ?? '') || isEquality(one)
+      if (action === 'update' && distinguishes && isMirrored(one.lexpr, one.rexpr)) return true
       if (left === null || right === null || left.row === right.row) return false
       if (left.name !== right.name || !same(left.name)) return false
       return distinctions.has(one.kind ?? '') || (isEquality(one) && neverNull(left.name))
     }) as Node
   return {
+    old: before,
+    new: after,
+    rowType: relation.rowType,
     field: ([row = '', name = '']) =>
       row === 'old' ? fieldOf(before, name) : row === 'new' ? fieldOf(after, name) : null,
     prepare,

@@ -13,6 +13,11 @@ import { foldIdentifier, truncateIdentifier } from './search-path.ts'
 export interface PlpgsqlBody {
   /** SQL texts: statements, and expressions as `SELECT expression`. */
   readonly statements: readonly string[]
+  /**
+   * The variable that the statement of this position, an expression, is assigned to; '' where its
+   * value is returned or stands in the text of a RAISE.
+   */
+  readonly targets: ReadonlyMap<number, string>
   /** It has EXECUTE, FOR … IN EXECUTE, RETURN QUERY EXECUTE, or a cursor opened FOR EXECUTE. */
   readonly dynamic: boolean
   /** It fetches from a cursor that it may not have opened: its caller's, under any name. */
@@ -32,12 +37,22 @@ const dynamicNodes = new Set(['PLpgSQL_stmt_dynexecute', 'PLpgSQL_stmt_dynfors']
 
 class Collector {
   readonly statements: string[] = []
+  readonly targets = new Map<number, string>()
+  /** Where the value of the expression that comes next goes; null where it decides something. */
+  target: string | null = null
+  /** The variable whose declaration is walked. */
+  declared: string | null = null
   readonly variables = new Set<string>()
   readonly types = new Set<string>()
   readonly records = new Set<string>()
   dynamic = false
   /** Something of an unknown form: the whole body counts as opaque. */
   opaque = false
+
+  add(statement: string, target = this.target): void {
+    if (target !== null) this.targets.set(this.statements.length, target)
+    this.statements.push(statement)
+  }
 }
 
 /**
@@ -56,6 +71,7 @@ export function plpgsqlBody(json: unknown, source: string): PlpgsqlBody | null {
   if (collector.opaque || !recordDefaults(source, collector)) return null
   return {
     statements: collector.statements,
+    targets: collector.targets,
     dynamic: collector.dynamic,
     fetchesForeign: fetchesForeign(compiled),
     variables: [...collector.variables],
@@ -80,9 +96,25 @@ function walk(node: unknown, collector: Collector, depth: number): void {
     else {
       if (dynamicNodes.has(name) || name === 'dynquery') collector.dynamic = true
       noteDatum(name, value, collector)
+      const { target, declared } = collector
+      collector.target = targetOf(name, value, collector)
       walk(value, collector, depth + 1)
+      collector.target = target
+      collector.declared = declared
     }
   }
+}
+
+/** What an expression below the node of that name is for: see `targets`. */
+function targetOf(name: string, value: unknown, collector: Collector): string | null {
+  if (name === 'PLpgSQL_var') {
+    const variable = field(value, 'refname')
+    collector.declared = typeof variable === 'string' ? variable : null
+  }
+  if (name === 'default_val') return collector.declared
+  if (name === 'expr') return collector.target
+  // Of a RAISE the parameters of its text; its options may be a SQLSTATE.
+  return name === 'params' || name === 'PLpgSQL_stmt_return' ? '' : null
 }
 
 /**
@@ -138,8 +170,8 @@ function addExpression(expression: unknown, collector: Collector): void {
   const mode = field(expression, 'parseMode') ?? 0
   if (typeof query !== 'string' || typeof mode !== 'number') {
     collector.opaque = true
-  } else if (mode === 0) collector.statements.push(query)
-  else if (mode === parseModeExpression) collector.statements.push(`SELECT ${query}`)
+  } else if (mode === 0) collector.add(query)
+  else if (mode === parseModeExpression) collector.add(`SELECT ${query}`)
   else if (mode >= parseModeAssign1 && mode <= parseModeAssign3) addAssignment(query, collector)
   else collector.opaque = true
 }
@@ -169,8 +201,19 @@ function addAssignment(query: string, collector: Collector): void {
     collector.opaque = true
     return
   }
-  if (subscripted) collector.statements.push(`SELECT ${text.toString('utf8', 0, lexer.start)}`)
-  collector.statements.push(`SELECT ${text.toString('utf8', lexer.end)}`)
+  const expression = text.toString('utf8', lexer.end)
+  if (subscripted) collector.add(`SELECT ${text.toString('utf8', 0, lexer.start)}`)
+  lexer.reset(text)
+  const quoted = lexer.next() === 'quotedWord'
+  collector.add(`SELECT ${expression}`, quoted ? unquotedName(lexer) : foldedName(lexer))
+}
+
+function foldedName(lexer: Lexer): string {
+  return truncateIdentifier(foldIdentifier(lexer.slice()))
+}
+
+function unquotedName(lexer: Lexer): string {
+  return truncateIdentifier(lexer.slice().slice(1, -1).replaceAll('""', '"'))
 }
 
 /**
@@ -194,10 +237,11 @@ function recordDefaultsOf(body: string, collector: Collector): boolean {
     if (kind === 'end') return true
     if (kind === 'bad') return false
     const word = lexer.slice()
-    if (first && isRecordName(kind, word, collector)) {
+    if (first && isRecordName(kind, lexer, collector)) {
+      const name = kind === 'word' ? foldedName(lexer) : unquotedName(lexer)
       const next = lexer.next()
       if (next === 'word' || next === 'quotedWord') {
-        if (!addDefault(text, lexer, collector)) return false
+        if (!addDefault(text, name, lexer, collector)) return false
         continue
       }
     }
@@ -205,14 +249,13 @@ function recordDefaultsOf(body: string, collector: Collector): boolean {
   }
 }
 
-function isRecordName(kind: string, word: string, collector: Collector): boolean {
-  if (kind === 'word') return collector.records.has(truncateIdentifier(foldIdentifier(word)))
-  if (kind !== 'quotedWord') return false
-  return collector.records.has(truncateIdentifier(word.slice(1, -1).replaceAll('""', '"')))
+function isRecordName(kind: string, lexer: Lexer, collector: Collector): boolean {
+  if (kind === 'word') return collector.records.has(foldedName(lexer))
+  return kind === 'quotedWord' && collector.records.has(unquotedName(lexer))
 }
 
 /** From the type of a declaration to its semicolon. */
-function addDefault(text: Buffer, lexer: Lexer, collector: Collector): boolean {
+function addDefault(text: Buffer, name: string, lexer: Lexer, collector: Collector): boolean {
   let begin = -1
   for (;;) {
     const kind = lexer.next()
@@ -223,7 +266,7 @@ function addDefault(text: Buffer, lexer: Lexer, collector: Collector): boolean {
     if (begin === -1 && opens) begin = lexer.end
   }
   if (begin !== -1) {
-    collector.statements.push(`SELECT ${text.toString('utf8', begin, lexer.start)}`)
+    collector.add(`SELECT ${text.toString('utf8', begin, lexer.start)}`, name)
   }
   return true
 }

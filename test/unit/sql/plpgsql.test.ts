@@ -149,4 +149,24 @@ describe('static contents of a PL/pgSQL body', () => {
     }
     expect(parser.parsePlpgsql('DO $$ BEGIN PERFORM 1; END $$')?.statements).toEqual(['SELECT 1'])
   })
+
+  it('say where the value of an expression goes', () => {
+    const text = `CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS $$
+      DECLARE a int := 1; "B" int; r record := g(); c CURSOR FOR SELECT 2;
+      BEGIN "B" := 3; A[4] := 5; IF 6 = 6 THEN PERFORM 7; END IF;
+      RAISE NOTICE '%', 8 USING ERRCODE = 9; RETURN ROW(10); END $$`
+    const body = parser.parsePlpgsql(text)
+    const targets = [...(body?.targets ?? [])].map(
+      ([position, name]) => [body?.statements[position]?.replace(/\s+/g, ' '), name] as const,
+    )
+    expect(Object.fromEntries(targets)).toEqual({
+      'SELECT 1': 'a',
+      'SELECT 3': 'B',
+      'SELECT 5': 'a',
+      'SELECT 8': '',
+      'SELECT ROW(10)': '',
+      'SELECT g()': 'r',
+    })
+    expect(body?.statements.length).toBeGreaterThan(targets.length)
+  })
 })
