@@ -57,7 +57,14 @@ export function consequences(write: Write, through: Through, context: Context): 
     if (context.active.has(taken.relation.oid)) continue
     rowInSight(taken.relation, taken.relation, 'trigger', context)
     constrain(taken, context)
-    if (!isInert(taken.relation, context)) filledBy(taken, context)
+    if (isInert(taken.relation, context)) continue
+    absorbBody(cached('rules', taken, context, rulesBody), 'rule', [], context)
+    const fields = filledBy(taken, context)
+    if (taken.action === 'delete') continue
+    for (const { name, value } of fields) {
+      const column = context.names.columnNamed(taken.relation, name)
+      if (column !== null) context.recorder.flow(value, column)
+    }
   }
   return filled
 }

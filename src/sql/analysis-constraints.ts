@@ -160,7 +160,7 @@ export function referentialWrites(write: Write, context: Context): readonly Writ
       const taken = one.action === 'delete' ? references?.onDelete : references?.onUpdate
       if (taken === undefined || taken === 'no_action' || taken === 'restrict') continue
       const deletes = taken === 'cascade' && one.action === 'delete'
-      const key = `${relation.oid} ${deletes ? '' : columns.join()}`
+      const key = `${relation.oid} ${deletes ? '' : `${taken} ${columns.join()}`}`
       if (seen.has(key)) continue
       seen.add(key)
       const names = relation.columns.filter((row) => columns.includes(row.number))
@@ -168,6 +168,7 @@ export function referentialWrites(write: Write, context: Context): readonly Writ
         relation,
         action: deletes ? 'delete' : 'update',
         columns: deletes ? [] : names.map((row) => row.name),
+        defaulted: taken === 'set_default',
       }
       found.push(next)
       queue.push(next, ...childrenOf(next, context))

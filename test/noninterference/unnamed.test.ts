@@ -53,7 +53,14 @@ INSERT INTO known SELECT ssn FROM users;
 CREATE TABLE claims (id int, secret text);
 INSERT INTO claims VALUES (1, 'S3CR3T-9001');
 ALTER TABLE claims ADD CONSTRAINT refers FOREIGN KEY (secret) REFERENCES known NOT ENFORCED;
+CREATE TABLE addresses_by_name (k text PRIMARY KEY);
+INSERT INTO addresses_by_name VALUES ('x');
 CREATE TABLE listed (secret text) PARTITION BY LIST (secret);
+CREATE TABLE keys (k text PRIMARY KEY);
+INSERT INTO keys SELECT 'x' UNION ALL SELECT ssn FROM users;
+CREATE TABLE keyed (k text DEFAULT ssn_of(1) REFERENCES keys ON DELETE SET DEFAULT);
+INSERT INTO keyed VALUES ('x');
+CREATE TABLE plain_keyed (k text DEFAULT ssn_of(1) REFERENCES addresses_by_name ON DELETE SET NULL);
 `
 
 const conflict = `(SELECT 'a'::text COLLATE "C" AS x) b`
@@ -75,6 +82,8 @@ const cases: Readonly<Record<string, string>> = {
   'a cast to the type of a column': "INSERT INTO targets VALUES (1, 'a'::text) RETURNING t",
   'a cast to the type of a variable': 'SELECT sets_target()',
   'the default of a domain': 'INSERT INTO fills(id) VALUES (1) RETURNING a',
+  'a default that a foreign key sets':
+    "BEGIN ;; DELETE FROM keys WHERE k = 'x' ;; SELECT k FROM keyed ;; ROLLBACK",
   'a check of a domain': "SELECT 'S3CR3T-9001'::other_ssn",
   'a check of a table': "INSERT INTO checked VALUES (1, 'S3CR3T-9001')",
   'the key of a partition': 'INSERT INTO routed VALUES (1)',
@@ -101,6 +110,7 @@ const harmless: readonly string[] = [
   'SELECT id, ssn, upper(ssn), ssn || \'x\' FROM users ORDER BY name COLLATE "C" LIMIT 2',
   "SELECT relname, relname ~ '^(users)$' COLLATE pg_catalog.default FROM pg_class WHERE relname = 'users'",
   'SELECT count(ssn) FROM users',
+  "DELETE FROM addresses_by_name WHERE k = 'x'",
   'ALTER TABLE scratch ADD CONSTRAINT small CHECK (n < 100)',
   'ALTER TABLE scratch VALIDATE CONSTRAINT small',
   'ALTER TABLE scratch DROP CONSTRAINT small',
