@@ -113,7 +113,7 @@ function floatMask(
     else if (end - start !== bytes) return null
     else value = family === 'float4' ? buffer.readFloatBE(start) : buffer.readDoubleBE(start)
     if (!Number.isFinite(value)) return null
-    const coarse = family === 'float4' ? Math.fround(coarsen(value)) : coarsen(value)
+    const coarse = family === 'float4' ? Math.fround(coarsen(shortest(value))) : coarsen(value)
     if (!Number.isFinite(coarse)) return null
     if (format === 'text') return Buffer.from(formatFloat(coarse, family))
     const result = Buffer.alloc(bytes)
@@ -123,9 +123,22 @@ function floatMask(
   }
 }
 
+/**
+ * The shortest decimal number that is this float4, as the server prints it: text and binary format
+ * of one value are one number here, and so are what is cut from it and the noise it is keyed by.
+ */
+function shortest(value: number): number {
+  const single = Math.fround(value)
+  for (let digits = 6; digits < 9; digits += 1) {
+    const short = Number(single.toPrecision(digits))
+    if (Math.fround(short) === single) return short
+  }
+  return Number(single.toPrecision(9))
+}
+
 function formatFloat(value: number, family: 'float4' | 'float8'): string {
   if (Object.is(value, -0)) return '0'
-  return String(family === 'float4' ? Number(value.toPrecision(9)) : value)
+  return String(family === 'float4' ? shortest(value) : value)
 }
 
 function coarsenFloat(mask: NumberMask, key: Uint8Array): ((value: number) => number) | null {

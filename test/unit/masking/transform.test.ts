@@ -21,6 +21,7 @@ const oids = {
   int4: 23,
   text: 25,
   json: 114,
+  float4: 700,
   float8: 701,
   textArray: 1009,
   bpchar: 1042,
@@ -304,6 +305,24 @@ describe('bucket, truncate and noise', () => {
         expect(mask(noise, { type: 'numeric' }, `${value}.00`)).not.toBe(`${value}.00`)
       }),
     )
+  })
+
+  it('give one result for a float4 in text and in binary', () => {
+    const kinds: readonly Mask[] = [
+      { kind: 'noise', ratio: 0.1 },
+      { kind: 'truncate', digits: 1 },
+      { kind: 'bucket', size: 0.1 },
+    ]
+    expect(mask({ kind: 'truncate', digits: 1 }, { type: 'float4' }, '0.7')).toBe('0.7')
+    for (const kind of kinds) {
+      for (const text of ['0.7', '0.1', '123.456', '-7.77e-5', '1e+10', '16777216']) {
+        const binary = Buffer.alloc(4)
+        binary.writeFloatBE(Number(text))
+        const masked = maskBytes(kind, { type: 'float4', format: 1 }, binary)
+        const shown = mask(kind, { type: 'float4' }, text)
+        expect(masked?.readFloatBE(0)).toBe(Math.fround(Number(shown)))
+      }
+    }
   })
 
   it('redact with parameters that make no sense', () => {
