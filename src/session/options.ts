@@ -83,5 +83,6 @@ export interface Wait {
     | 'estimate'
     | 'audit'
     | 'cancel'
+    | 'turn'
   readonly until: Promise<void>
 }

@@ -18,6 +18,7 @@ import {
 } from '../wire/wire.ts'
 import { Backend } from './backend.ts'
 import { Frontend } from './frontend.ts'
+import { Kept } from './kept.ts'
 import { recordLost } from './run-records.ts'
 import { reservedPrefix, substituteParse, substituteQuery } from './refusal.ts'
 import type { Committed } from './turn-end.ts'
@@ -49,9 +50,8 @@ export class Session {
   readonly #output: SessionOutput
   readonly #clientFrames: FrameReader
   readonly #upstreamFrames: FrameReader
-  /** Chunks that came while the client's side waited. */
-  readonly #kept: Buffer[] = []
-  #keptBytes = 0
+  /** What came while the client's side waited. */
+  readonly #kept = new Kept()
   #wait: Wait | null = null
   /** While a statement is held: what the client sends behind it is looked through for its goodbye. */
   #goodbye: TerminateWatch | null = null
@@ -156,8 +156,7 @@ export class Session {
   /** Nothing more of the client is begun; what it sent and was not looked at is dropped. */
   endInput(): void {
     this.#inputEnded = true
-    this.#kept.length = 0
-    this.#keptBytes = 0
+    this.#kept.clear()
   }
 
   /** The client's side is gone. */
@@ -170,11 +169,9 @@ export class Session {
   }
 
   #keep(chunk: Buffer): void {
-    // A view of a buffer that the socket may use again.
-    this.#kept.push(Buffer.from(chunk))
-    this.#keptBytes += chunk.length
+    this.#kept.push(chunk)
     if (this.#goodbye?.feed(chunk) === true) this.#frontend.withdraw('terminate')
-    if (this.#keptBytes > this.#state.options.limits.heldInputBytesMax)
+    if (this.#kept.bytes > this.#state.options.limits.heldInputBytesMax)
       this.#output.holdClient(true)
   }
 
@@ -200,14 +197,13 @@ export class Session {
       this.#beginWait({ name: 'copy', until: this.#state.copyPending })
       return
     }
-    for (;;) {
+    const { clock, turnEnd } = this.#state.options
+    const startedUs = clock.monotonicUs()
+    for (let count = 1; ; count++) {
       if (!this.#frameWaits) {
         const found = frames.next()
         if (found === 'none') {
-          const chunk = this.#kept.shift()
-          if (chunk === undefined) return
-          this.#keptBytes -= chunk.length
-          frames.push(chunk)
+          if (!this.#pushKept()) return
           continue
         }
         if (found === 'rest') {
@@ -218,10 +214,7 @@ export class Session {
         if (found === 'partial') {
           // Rows of a COPY pass whatever their size; all else is judged whole.
           if (frames.type !== frontendTypes.CopyData || !this.#state.copyIn) {
-            const chunk = this.#kept.shift()
-            if (chunk === undefined) return
-            this.#keptBytes -= chunk.length
-            frames.push(chunk)
+            if (!this.#pushKept()) return
             continue
           }
           frames.takePartial()
@@ -248,7 +241,19 @@ export class Session {
         this.#beginWait({ name: 'copy', until: this.#state.copyPending })
         return
       }
+      // Whoever sends much at once shares the event loop with the others.
+      if (count % lookEvery === 0 && clock.monotonicUs() - startedUs > turnUsMax) {
+        this.#beginWait({ name: 'turn', until: turnEnd.next() })
+        return
+      }
     }
+  }
+
+  /** Gives the reader what was kept; false where nothing was. */
+  #pushKept(): boolean {
+    const chunk = this.#kept.shift()
+    if (chunk !== null) this.#clientFrames.push(chunk)
+    return chunk !== null
   }
 
   #terminate(): void {
@@ -285,7 +290,7 @@ export class Session {
 
   /** There is a Terminate in what the client has sent and nobody has looked at. */
   #saysGoodbye(watch: TerminateWatch): boolean {
-    return [this.#clientFrames.unread(), ...this.#kept].some((chunk) => watch.feed(chunk))
+    return [this.#clientFrames.unread(), ...this.#kept.views()].some((chunk) => watch.feed(chunk))
   }
 
   /** The wait is over: what was kept is read on, from the frame that waited. */
@@ -302,7 +307,7 @@ export class Session {
     this.#turn(() => {
       this.#readClient()
     })
-    if (this.#keptBytes <= this.#state.options.limits.heldInputBytesMax)
+    if (this.#kept.bytes <= this.#state.options.limits.heldInputBytesMax)
       this.#output.holdClient(false)
   }
 
@@ -425,6 +430,10 @@ export class Session {
       })
   }
 }
+
+/** How long the messages of one client are read without a pause, and how often the clock is asked. */
+const turnUsMax = 4_000
+const lookEvery = 8
 
 /** Marks the entry as refused and gives what goes upstream in its place. */
 function refusalOf(

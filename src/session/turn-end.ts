@@ -51,6 +51,13 @@ export class TurnEnd {
     if (this.#members.push(member) === 1) this.#options.schedule(this.#run)
   }
 
+  /** Resolves in a later turn of the event loop, when others had theirs. */
+  next(): Promise<void> {
+    return new Promise((resolve) => {
+      this.#options.schedule(resolve)
+    })
+  }
+
   /** Commits what is appended, now. */
   commit(): Committed {
     const { audit, clock, durations } = this.#options
