@@ -544,6 +544,6 @@ export class Backend {
     if (status === 'idle') transactionEnded(state)
     else if (state.ddlDone) state.overlayStale = true
     this.#done(head)
-    if (state.queue.length === 0) state.facts.settled()
+    if (state.queue.length === 0) state.settled()
   }
 }

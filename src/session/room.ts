@@ -78,6 +78,19 @@ export class Judgements {
     for (const prepared of named) this.#forget(prepared)
   }
 
+  /**
+   * Nothing is in flight: an unnamed statement that is large by itself is not kept for a client that may be
+   * idle for long. Its text is, and is judged again where it is bound once more.
+   */
+  rest(unnamed: Prepared | null, portals: Namespace<Portal>): void {
+    if (unnamed === null || unnamed.judgedBytes <= this.#bytesMax) return
+    let isRunning = false
+    portals.each((portal) => {
+      isRunning ||= portal.prepared === unnamed && portal.result !== null
+    })
+    if (!isRunning) this.#forget(unnamed)
+  }
+
   #forget(prepared: Prepared): void {
     this.#count(prepared, 0)
     if (!prepared.bySql) prepared.statement = null

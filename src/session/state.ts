@@ -297,6 +297,12 @@ export class State {
     for (const resolve of waiting) resolve()
   }
 
+  /** The server is ready, and nothing is in flight. */
+  settled(): void {
+    this.facts.settled()
+    this.judgements.rest(this.statements.value(''), this.portals)
+  }
+
   /** COPYs FROM STDIN of the statements in flight that have not begun. */
   #copiesLeft = 0
   #copyEntry: Expected | null = null

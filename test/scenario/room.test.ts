@@ -181,4 +181,24 @@ describe('judged again, after what was known was given up to make room', () => {
       }
     })
   })
+  it('the unnamed one too, which is not kept over an idle time where it is large', async () => {
+    await withClient(async (client) => {
+      const columns = Array.from({ length: 200 }, (_, at) => `ssn AS c${at}`).join()
+      await client.exchange((to) => {
+        encodeParse(to, { name: '', text: `SELECT ${columns} FROM people ORDER BY n` })
+        encodeDescribe(to, 'statement', '')
+        encodeSync(to)
+      })
+      for (let round = 1; round < 3; round++) {
+        const answers = await client.exchange((to) => {
+          encodeBind(to, { portal: '', statement: '' })
+          encodeExecute(to, '', round)
+          encodeSync(to)
+        })
+        const rows = answers.filter(({ type }) => type === 'D').map(({ text }) => text)
+        const row = Array.from({ length: 200 }, () => '****').join('|')
+        expect(rows).toEqual(Array.from({ length: round }, () => row))
+      }
+    })
+  })
 })
