@@ -154,9 +154,12 @@ type ExchangeState =
 export class Exchange {
   readonly #options: ExchangeOptions
   #state: ExchangeState = { kind: 'begin' }
+  /** Whom a failure counts against, beside where it came from. */
+  #counted: string
 
   constructor(options: ExchangeOptions) {
     this.#options = options
+    this.#counted = options.facts.user
   }
 
   /** The first step, before the client has been asked anything. */
@@ -338,7 +341,11 @@ export class Exchange {
   async #token(token: string): Promise<AuthenticationStep> {
     const { offer, tokens, facts, attempts } = this.#options
     assert(offer.kind === 'sasl' || offer.kind === 'password', 'the offer takes tokens')
-    if (!attempts.allows(sourceOf(facts.address), facts.user)) {
+    const source = sourceOf(facts.address)
+    // Nobody guesses a token, and the name beside it is a wish: counted for that name from everywhere,
+    // failures would only keep others of that name out. A NUL is in no user's name.
+    this.#counted = `${facts.user}\0${source}`
+    if (!attempts.allows(source, this.#counted)) {
       return this.#refuse('too many failed attempts', false)
     }
     const result = await tokens.verify(token, offer.oidc)
@@ -350,12 +357,12 @@ export class Exchange {
   /** The last gate, the same for every method. */
   #accept(identity: Identity, message: Authentication | null = null): AuthenticationStep {
     const { facts, attempts, revocations } = this.#options
-    if (!attempts.allows(sourceOf(facts.address), facts.user)) {
+    if (!attempts.allows(sourceOf(facts.address), this.#counted)) {
       return this.#refuse('too many failed attempts', false)
     }
     if (revocations.refusesLogin(identity)) return this.#refuse('the subject is revoked', true)
     this.#state = { kind: 'done' }
-    attempts.succeeded(sourceOf(facts.address), facts.user)
+    attempts.succeeded(sourceOf(facts.address), this.#counted)
     return { kind: 'accepted', identity, message }
   }
 
@@ -364,9 +371,9 @@ export class Exchange {
     this.#state = { kind: 'done' }
     const source = sourceOf(facts.address)
     // Who is over its own limit does not fill that of the user, who may come from elsewhere.
-    if (counts && attempts.allows(source, facts.user)) {
-      attempts.failed(source, facts.user)
-      onFailedAttempt(source, facts.user)
+    if (counts && attempts.allows(source, this.#counted)) {
+      attempts.failed(source, this.#counted)
+      onFailedAttempt(source, this.#counted)
     }
     return { kind: 'refused', error: authenticationFailed(facts.user), reason }
   }

@@ -21,6 +21,7 @@ import {
   RevocationList,
   type OidcEntry,
 } from '../../src/identity/identity.ts'
+import { streamFrom } from '../support/source.ts'
 import { startRelay, type Relay, type RelayOptions } from './support/relay.ts'
 import { errorOf, RawClient } from './support/raw.ts'
 
@@ -74,8 +75,14 @@ async function relay(
 }
 
 /** What node-postgres is told: "57P03 hello …" is a success of the relay. */
-async function login(port: number, password: string, user = 'ann'): Promise<string> {
+async function login(
+  port: number,
+  password: string,
+  user = 'ann',
+  from = '127.0.0.1',
+): Promise<string> {
   const client = new pg.Client({
+    stream: streamFrom(from),
     host: '127.0.0.1',
     port,
     user,
@@ -281,6 +288,14 @@ describe('a token as the password', () => {
     expect(await login(port, await forge())).toMatch(failed)
     expect(logs.at(-1)).toContain('too many failed attempts')
     expect(await login(port, await forge(), 'other')).toContain('hello')
+  })
+
+  it('that is wrong keeps nobody out who comes from elsewhere, whoever it names', async () => {
+    const { port } = await relay([entry()], { attemptLimits: { perUserMax: 2 } })
+    for (const from of ['127.0.0.2', '127.0.0.3', '127.0.0.4']) {
+      expect(await login(port, await forge({ aud: 'x' }), 'ann', from)).toMatch(failed)
+    }
+    expect(await login(port, await forge(), 'ann', '127.0.0.5')).toContain('hello')
   })
 
   it('of a revoked subject is refused, a later one is not', async () => {
