@@ -165,7 +165,13 @@ async function attempt(
     ...(password === undefined ? {} : { password }),
   })
   client.on('error', () => undefined)
-  await client.connect()
+  try {
+    await client.connect()
+  } catch (error) {
+    // pg gives up without closing where the fault is its own (no password): the command would hang.
+    void client.end().catch(() => undefined)
+    throw error
+  }
   return client
 }
 

@@ -138,6 +138,15 @@ describe('regate sql', () => {
     const gone = await run(['sql', 'postgres://x@127.0.0.1:1/x', '-c', 'SELECT 1'], null)
     expect(gone.code).toBe(1)
     expect(gone.err).toMatch(/hint: is the proxy running/)
+    const url = new URL(server.url())
+    url.password = ''
+    const silent = await run(['sql', url.href, '-c', 'SELECT 1'], null)
+    expect(silent.err).toContain('hint: no password: set PGPASSWORD, or write it into the URL')
+    url.password = 'wrong'
+    const refused = await run(['sql', url.href, '-c', 'SELECT 1'], null)
+    // The server answered: whether it runs is no question.
+    expect(refused.err).toContain('28P01')
+    expect(refused.err).not.toContain('hint: is the proxy running')
     const none = await run(['sql', 'mysql://x', '-c', 'SELECT 1'], null)
     expect(none.code).toBe(2)
   })
