@@ -66,7 +66,6 @@ const retryMsMin = 250
 const retryMsMaxDefault = 30_000
 
 interface Batch {
-  readonly worker: string
   readonly records: readonly ShippedRecord[]
   readonly after: Position
 }
@@ -173,12 +172,12 @@ export class Shipper {
       }
     }
     if (offset > from) {
-      return { worker, records, after: { segment: segment.number, offset, sequence } }
+      return { records, after: { segment: segment.number, offset, sequence } }
     }
     const next = segments[index + 1]
     // The next segment is there only when this one is complete.
     if (next === undefined) return null
-    return { worker, records: [], after: { segment: next.number, offset: 0, sequence } }
+    return { records: [], after: { segment: next.number, offset: 0, sequence } }
   }
 
   /** Counts what retention took before it was sent. */

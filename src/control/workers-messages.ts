@@ -29,7 +29,6 @@ const policySchema = z.strictObject({
     roots: z.array(z.string()),
     modules: z.map(z.string(), z.string()),
     annotations: z.map(z.string(), record),
-    metadata: record,
   }),
   /** Of its self-check in the primary, which workers need not repeat. */
   cost: z.strictObject({

@@ -424,7 +424,6 @@ export class Gate {
         : 'Approvals are not configured here, or cannot be asked for in a failed transaction.',
       position: null,
       decisionId,
-      byPolicy: true,
     }
   }
 
@@ -437,7 +436,6 @@ export class Gate {
       hint: error.hint ?? null,
       position: error.position ?? null,
       decisionId,
-      byPolicy: false,
     }
   }
 
@@ -478,7 +476,6 @@ export class Gate {
       hint: why.hint,
       position: why.position ?? null,
       decisionId,
-      byPolicy: true,
       tally: this.statistics.tally(analysis?.kind ?? 'unknown', 'deny', why.rule),
     }
     const members = statementMembers(

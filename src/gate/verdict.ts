@@ -15,8 +15,6 @@ export interface Refusal {
   readonly position: number | null
   /** Identifies the refusal in the client's DETAIL, the server's log and the audit. */
   readonly decisionId: string
-  /** False for what the client could just as well have got from PostgreSQL: a syntax error. */
-  readonly byPolicy: boolean
   /** Where refusals like this are counted; absent where nothing was judged. */
   readonly tally?: Tally
 }

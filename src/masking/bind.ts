@@ -8,7 +8,7 @@
 import type { Analysis, Origin, OutputTrace } from '../sql/sql.ts'
 import type { Field } from '../wire/wire.ts'
 import type { ValueDetectors } from './detectors.ts'
-import { maskedColumnsOf, type MaskPlan, type OutputMask } from './plan.ts'
+import type { MaskPlan, OutputMask } from './plan.ts'
 import { RowRewriter } from './row.ts'
 import { compileMask, detectIn } from './transform.ts'
 import { shapeOf, type TypeShape, type TypeSource } from './types.ts'
@@ -18,8 +18,6 @@ export type BoundPlan =
       readonly kind: 'bound'
       /** Null where rows pass as they are. */
       readonly rewriter: RowRewriter | null
-      /** Dotted base columns whose values are hidden, for the audit. */
-      readonly maskedColumns: readonly string[]
     }
   | { readonly kind: 'stop'; readonly reason: string }
 
@@ -43,7 +41,7 @@ export function bindPlan(
   if (plan.kind === 'refuse') return { kind: 'stop', reason: plan.reason }
   const traces = analysis.outputs
   if (traces === null) {
-    if (fields.length === 0) return { kind: 'bound', rewriter: null, maskedColumns: [] }
+    if (fields.length === 0) return { kind: 'bound', rewriter: null }
     return {
       kind: 'stop',
       reason: 'the server returned rows for a statement that was not expected to return any',
@@ -75,7 +73,6 @@ export function bindPlan(
   return {
     kind: 'bound',
     rewriter: isOpen ? null : new RowRewriter(transforms),
-    maskedColumns: maskedColumnsOf(outputs),
   }
 }
 

@@ -90,8 +90,6 @@ export class Policy {
   readonly data: Readonly<Record<string, unknown>>
   /** Dotted columns that may be masked; 'unknown' where the policy does not say. */
   readonly classified: readonly string[] | 'unknown'
-  /** SHA-256 of the module. */
-  readonly moduleHash: string
   readonly module: PolicyModule
   /** The module's bytes, for another process. */
   readonly wasm: Uint8Array
@@ -103,7 +101,6 @@ export class Policy {
   #cost: Cost = { bytes: 1, us: 0, exponent: 1, leastUs: 0 }
   #engine: Engine
   #statementId: number
-  #connectId: number
 
   /** Compiles, checks and self-checks; throws policy_fault saying what is wrong. */
   static async load(bundle: PolicyBundle, options: PolicyOptions): Promise<Policy> {
@@ -140,7 +137,6 @@ export class Policy {
     this.manifest = bundle.manifest
     this.module = module
     this.wasm = bundle.wasm
-    this.moduleHash = moduleHash
     this.#limits = options.limits
     this.declares = readDeclarations(bundle.manifest)
     const data = mergeData(bundle.data, ...(options.extraData ?? []))
@@ -171,7 +167,8 @@ export class Policy {
         { hint: '`regate policy check` names the lines; write them without these builtins' },
       )
     }
-    this.#connectId = this.#entrypoint(connectEntrypoint)
+    // Both must be there.
+    this.#entrypoint(connectEntrypoint)
     this.#statementId = this.#entrypoint(statementEntrypoint)
   }
 

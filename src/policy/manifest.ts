@@ -10,7 +10,6 @@ export interface Manifest {
   readonly modules: ReadonlyMap<string, string>
   /** Entrypoint → `custom.regate` of its METADATA. */
   readonly annotations: ReadonlyMap<string, Readonly<Record<string, unknown>>>
-  readonly metadata: Readonly<Record<string, unknown>>
 }
 
 const fault = (message: string) =>
@@ -45,13 +44,11 @@ export function readManifest(json: string | null): Manifest {
       annotations.set(item.entrypoint, { ...annotations.get(item.entrypoint), ...custom })
     }
   }
-  const metadata = (given['metadata'] ?? {}) as Readonly<Record<string, unknown>>
   return {
     revision,
     roots: roots.map((root: string) => root.replaceAll(/^\/+|\/+$/g, '')),
     modules,
     annotations,
-    metadata,
   }
 }
 

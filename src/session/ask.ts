@@ -185,7 +185,7 @@ export class Asker {
       gate.statistics.held(toUs - fromUs, given)
       if (outcome.kind === 'refused') {
         const { message, ...rest } = outcome
-        const refusal = { ...state.fault('denied', message, rest), byPolicy: true }
+        const refusal = state.fault('denied', message, rest)
         this.#setRefusal(refusal, asking, outcome.approval)
         return
       }

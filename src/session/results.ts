@@ -152,7 +152,7 @@ function spendOf(options: Pick<SessionOptions, 'identity' | 'rowBudgets'>): Spen
   return (budget, nowMs) => rowBudgets.take(identity.subject, budget, 1, nowMs)
 }
 
-export const unmasked: BoundPlan = { kind: 'bound', rewriter: null, maskedColumns: [] }
+export const unmasked: BoundPlan = { kind: 'bound', rewriter: null }
 
 /** The statement touches a column that is masked for this identity. */
 export function readsMasked(admitted: Admitted): boolean {
