@@ -27,7 +27,7 @@ _forbidden(setting) := "a setting whose name is not constant" if {
 
 _forbidden(setting) := concat("", [setting.name, ": it is locked for your session"]) if locked[setting.name]
 
-_forbidden(setting) := concat("", [setting.name, ": it decides how SQL is read"]) if {
+_forbidden(setting) := concat("", [setting.name, ": it decides how SQL is read, or whose rights count"]) if {
 	not locked[setting.name]
 	object.get(data.regate.tables.pinned_settings, setting.name, null) != null
 	not _restores_pin(setting)
