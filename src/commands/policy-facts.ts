@@ -123,7 +123,7 @@ export class Workbench {
     const role = given.role ?? 'app'
     const session: SessionFacts = {
       searchPath: searchPath.includes('pg_catalog') ? searchPath : ['pg_catalog', ...searchPath],
-      role,
+      role: given.role ?? roleOfAllSchemas(catalog) ?? role,
       temporarySchema: null,
       prepared: (name) => state?.prepared.get(name),
       cursor: (name) => state?.cursors.get(name),
@@ -148,6 +148,13 @@ export class Workbench {
   close(): void {
     void this.#parser.close()
   }
+}
+
+/** A role that no schema of the path is hidden from: where none is named, all of them are searched. */
+function roleOfAllSchemas(catalog: Catalog): string | null {
+  const closed = catalog.schemas.flatMap(({ users }) => (users === undefined ? [] : [users]))
+  const [first = [], ...others] = closed
+  return first.find((role) => others.every((users) => users.includes(role))) ?? null
 }
 
 function identityOf(given: Circumstances): IdentityDocument {
