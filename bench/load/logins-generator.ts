@@ -10,6 +10,7 @@ import { RawClient } from '../../test/identity/support/raw.ts'
 /** What to do: log in at `port`, `rate` times a second. */
 export interface LoginOrder {
   readonly port: number
+  readonly database: string
   readonly user: string
   /** A password (SCRAM) or a token, which is sent as it is. */
   readonly password: string
@@ -59,7 +60,7 @@ async function generate(order: LoginOrder): Promise<LoginReport> {
 async function login(order: LoginOrder): Promise<void> {
   const client = await RawClient.connect(order.port)
   try {
-    client.startup(order.user, { database: 'postgres' })
+    client.startup(order.user, { database: order.database })
     await client.next()
     if (order.method === 'token') client.password(order.password)
     else await client.scram(order.password, 'SCRAM-SHA-256', null, keys)

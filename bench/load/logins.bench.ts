@@ -6,20 +6,22 @@
  * them; what the other two have beyond it is regate's. Cases take turns, round by round.
  *
  *   node scripts/run-ts.mjs bench/load/logins.bench.ts [--rate 200] [--seconds 6] [--rounds 5]
- *     [--load busy|light] [--pin] [--against '{"four at once":{"limits":{"upstreamLoginCountMax":4}}}']
+ *     [--load busy|light] [--pin] [--elsewhere] [--against '{"four at once":{"limits":{"upstreamLoginCountMax":4}}}']
  *
  * busy: 16 sessions of pgbench -S, prepared, 1,000 statements a second in all, whose times count from
  * when each was due. light: 4 sessions of `SELECT 1`, 4 ms after the answer to the one before.
+ * --elsewhere: the logins go on to a PostgreSQL of their own, which runs at niceness 19 as they do: in
+ * place of another machine, that of the database and those of the clients, whose work is not regate's.
  * --pin: regate has a core to itself, everything else is on another. --against: more regates in the
  * same run: other limits, another build (`main`), `nodeOptions`; it runs dist/, so build first.
  */
 import { fork, spawnSync, type ChildProcess } from 'node:child_process'
-import { cpus, loadavg } from 'node:os'
+import { cpus, loadavg, setPriority } from 'node:os'
 import { setTimeout as delay } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
 import pg from 'pg'
 import { startDemoProvider } from '../../src/commands/demo/oidc-provider.ts'
-import { startPostgres } from '../../test/support/postgres.ts'
+import { execute, startPostgres, type TestPostgres } from '../../test/support/postgres.ts'
 import { serveProxy, type ProxyChild } from '../../test/support/proxy.ts'
 import type { LoginOrder, LoginReport } from './logins-generator.ts'
 import { cpuUsOf, initialisePgbench, pgbench } from './measure.ts'
@@ -31,6 +33,7 @@ const { values } = parseArgs({
     rounds: { type: 'string', default: '5' },
     load: { type: 'string', default: 'busy' },
     pin: { type: 'boolean', default: false },
+    elsewhere: { type: 'boolean', default: false },
     against: { type: 'string', default: '{}' },
   },
 })
@@ -75,6 +78,13 @@ const postgres = await startPostgres({
   settings: { log_statement: 'none', max_connections: 400 },
   users: { ann: { password: ann.password, superuser: true } },
 })
+/** What the logins end at. */
+const target = values.elsewhere
+  ? await startPostgres({
+      settings: { log_statement: 'none', max_connections: 400 },
+      users: { ann: { password: ann.password, superuser: true } },
+    })
+  : postgres
 const provider = await startDemoProvider({
   accounts: [{ id: 'dora', name: 'Dora', email: 'dora@shop.example', groups: ['admins'] }],
   machines: [],
@@ -85,6 +95,16 @@ const token = await provider.tokenOf('dora')
 const regates: Regate[] = []
 const generator = fork('scripts/run-ts.mjs', ['bench/load/logins-generator.ts'])
 
+if (values.elsewhere) {
+  const { rows } = await execute(
+    target,
+    "SELECT split_part(pg_read_file('postmaster.pid'), E'\\n', 1) AS pid",
+  )
+  const [{ pid }] = rows as [{ pid: string }]
+  // Its processes inherit it.
+  for (const each of [Number(pid), generator.pid ?? 0]) setPriority(each, 19)
+}
+
 try {
   const variants = JSON.parse(values.against) as Readonly<Record<string, Variant>>
   regates.push({ name: 'regate', proxy: await start({}) })
@@ -93,7 +113,7 @@ try {
   }
   if (values.load === 'busy') await initialisePgbench(contestant(postgres.port), ann, 10)
   console.log(
-    `${cpus().length} cores, ${cpus()[0]?.model ?? ''}; ${rate} logins/s for ${seconds} s, ${rounds} rounds, ${values.load} load${values.pin ? ', pinned' : ''}`,
+    `${cpus().length} cores, ${cpus()[0]?.model ?? ''}; ${rate} logins/s for ${seconds} s, ${rounds} rounds, ${values.load} load${values.pin ? ', pinned' : ''}${values.elsewhere ? ', logins elsewhere' : ''}`,
   )
   const cases = regates.flatMap((regate) => kinds.map((kind) => ({ regate, kind })))
   // Warm-up: compiled code, keys of the issuer, the server's caches.
@@ -114,6 +134,7 @@ try {
   generator.kill('SIGKILL')
   for (const { proxy } of regates) await proxy.stop()
   await postgres.stop()
+  if (target !== postgres) await target.stop()
   await provider.stop()
 }
 
@@ -123,7 +144,12 @@ async function start({ main, nodeOptions, limits }: Variant): Promise<ProxyChild
   const proxy = await serveProxy(postgres, {
     users: { ann: { password: ann.password, groups: ['admins'] } },
     limits: limits ?? {},
+    roles: { logins: { user: target.user, password: target.password } },
     configuration: {
+      databases: {
+        '*': databaseAt(postgres, 'DEFAULT'),
+        logins: databaseAt(target, 'LOGINS', 'postgres'),
+      },
       authentication: [
         { method: 'oidc', issuer: provider.issuer, audience: 'regate', match: { user: 'dora' } },
         { method: 'scram', users: 'users.yaml' },
@@ -134,6 +160,18 @@ async function start({ main, nodeOptions, limits }: Variant): Promise<ProxyChild
   delete process.env['NODE_OPTIONS']
   if (values.pin) pin(proxy.child.pid ?? 0, 0)
   return proxy
+}
+
+function databaseAt({ host, port, user }: TestPostgres, role: string, database?: string): object {
+  return {
+    upstream: {
+      host,
+      port,
+      tls: { mode: 'disable' },
+      ...(database === undefined ? {} : { database }),
+    },
+    roles: { default: { user, password_env: `TEST_PASSWORD_${role}` } },
+  }
 }
 
 function pin(pid: number, core: number): void {
@@ -147,16 +185,30 @@ function contestant(port: number) {
 
 function orderOf({ proxy }: Regate, kind: Kind, duration: number): LoginOrder | null {
   const common = { rate, seconds: duration }
-  const scram = { ...common, user: ann.user, password: ann.password, method: 'scram' as const }
+  const database = 'logins'
+  const scram = {
+    ...common,
+    database,
+    user: ann.user,
+    password: ann.password,
+    method: 'scram' as const,
+  }
   switch (kind) {
     case 'none':
       return null
     case 'direct':
-      return { ...scram, port: postgres.port }
+      return { ...scram, port: target.port, database: 'postgres' }
     case 'scram':
       return { ...scram, port: proxy.port }
     case 'token':
-      return { ...common, port: proxy.port, user: 'dora', password: token, method: 'token' }
+      return {
+        ...common,
+        database,
+        port: proxy.port,
+        user: 'dora',
+        password: token,
+        method: 'token',
+      }
   }
 }
 
