@@ -139,19 +139,26 @@ async function checkHealth(demo: Demo, say: (line: string) => void): Promise<num
   return response.ok ? 0 : 1
 }
 
+/** What pg has no type for. */
+interface Connection {
+  on(event: 'readyForQuery', listener: (message: { readonly status: string }) => void): void
+  on(event: 'end', listener: () => void): void
+}
+
 class Client {
   readonly #client: pg.Client
   #transaction = 'I'
+  #wake: () => void = () => undefined
 
   private constructor(client: pg.Client) {
     this.#client = client
-    const { connection } = client as unknown as {
-      readonly connection: {
-        on(event: 'readyForQuery', listener: (message: { status: string }) => void): void
-      }
-    }
+    const { connection } = client as unknown as { readonly connection: Connection }
     connection.on('readyForQuery', ({ status }) => {
       this.#transaction = status
+      this.#wake()
+    })
+    connection.on('end', () => {
+      this.#wake()
     })
   }
 
@@ -171,12 +178,15 @@ class Client {
   }
 
   async run(sql: string): Promise<Outcome> {
+    // It may come a packet behind the error: then the state is known.
+    const ready = new Promise<void>((resolve) => {
+      this.#wake = resolve
+    })
     try {
       const result: unknown = await this.#client.query({ text: sql, rowMode: 'array' })
       return { kind: 'result', result: result as TextResult, transaction: this.#transaction }
     } catch (error) {
-      // ReadyForQuery follows the error: the state is known when it has come.
-      await new Promise((resolve) => setImmediate(resolve))
+      await ready
       return { kind: 'error', error: error as ServerMessage, transaction: this.#transaction }
     }
   }
