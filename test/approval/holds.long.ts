@@ -84,7 +84,7 @@ const proxy = await serveProxy(server, {
     },
   },
   groups: ['engineers'],
-  limits: { pendingApprovalsMax: count * 2 },
+  limits: { pendingApprovalsMax: count * 2, sessionsPerSubjectMax: count * 2 },
   configuration: {
     approvals:
       values.store === 'embedded'
@@ -100,6 +100,7 @@ const clients: pg.Client[] = []
 try {
   // The store is open and everything is compiled before anything is measured.
   const first = new pg.Client({ connectionString: proxy.url('postgres', 'ann') })
+  first.on('error', () => undefined)
   await first.connect()
   const warm = first.query("INSERT INTO ran (what) VALUES ('warm')").catch(() => undefined)
   await whenHeld(proxy, 1)
