@@ -46,6 +46,9 @@ const fixed: ReadonlyMap<string, (value: string) => boolean> = new Map([
 const forbidden =
   /^(role|session_authorization|is_superuser|session_replication_role|allow_system_table_mods|ignore_system_indexes|zero_damaged_pages|dynamic_library_path|.*_preload_libraries|seed)$/
 
+/** NAMEDATALEN - 1. */
+const nameBytesMax = 63
+
 /** Checks a StartupMessage. Throws a ProxyError that names what is wrong and what to do. */
 export function checkStartup(message: StartupMessage): Startup {
   const user = valueOf(message.parameters, 'user')
@@ -62,10 +65,17 @@ export function checkStartup(message: StartupMessage): Startup {
   for (const [name, value] of message.parameters) {
     if (!addressing.has(name)) addSetting(parameters, name, value)
   }
+  const database = valueOf(message.parameters, 'database') || user
+  if (Buffer.byteLength(database) > nameBytesMax) {
+    throw new ProxyError('invalid_authorization', `database "${database}" does not exist`, {
+      sqlstate: '3D000',
+      hint: `A name has at most ${nameBytesMax} bytes. The server would cut it and open another database than the policy is asked about.`,
+    })
+  }
   const { version, unrecognizedOptions, announced } = negotiate(message)
   return {
     user,
-    database: valueOf(message.parameters, 'database') || user,
+    database,
     parameters,
     // PostgreSQL never spoke 3.1; who asks for it is answered in 3.0 (ProcessStartupPacket, 18).
     protocolMinor: (version & 0xffff) >= 2 ? 2 : 0,

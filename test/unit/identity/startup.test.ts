@@ -109,6 +109,10 @@ describe('startup', () => {
     })
     expect(refused({ replication: 'true' })).toMatchObject({ sqlstate: '0A000' })
     expect(refused({ role: 'x' })).toMatchObject({ sqlstate: '0A000' })
+    expect(refused({ database: 'd'.repeat(63) })).toBeNull()
+    // The server would open the database of its first 63 bytes.
+    expect(refused({ database: `${'d'.repeat(63)}x` })).toMatchObject({ sqlstate: '3D000' })
+    expect(refused({ database: 'é'.repeat(32) })).toMatchObject({ sqlstate: '3D000' })
   })
 
   it('lets a client say that it wants no replication', () => {
