@@ -1,6 +1,6 @@
 /** Refusals that the session gives by itself, without a judgement: names, limits, contradictions. */
 import type { Admitted, Refusal } from '../gate/gate.ts'
-import { checkedElsewhere, dottedRelation } from '../sql/sql.ts'
+import { checkedElsewhere, dottedRelation, firstUserOid } from '../sql/sql.ts'
 import type { Portal } from './registry.ts'
 import { judgementBytes } from './room.ts'
 import type { State } from './state.ts'
@@ -25,15 +25,13 @@ function tooManyStatements(state: State): Refusal {
   })
 }
 
-/** Types below are the server's own, and none of them runs a check that reads anything. */
-const firstUserOid = 16_384
-
 /**
  * A parameter is converted to the type that Parse declares, by Bind and by EXECUTE, and what a check
  * of that type reads is in no text that could be judged.
  */
 export function checkedParameter(state: State, types: readonly number[]): Refusal | null {
   for (const [index, type] of types.entries()) {
+    // None of the server's own types runs a check that reads anything.
     const domain = type < firstUserOid ? null : checkedElsewhere(state.catalog, type)
     if (domain === null) continue
     const name = dottedRelation(domain.schema, domain.name)

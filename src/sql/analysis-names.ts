@@ -15,7 +15,14 @@ import {
 } from './catalog.ts'
 import { columnValue, type BaseColumn, type Field, type Value } from './lineage.ts'
 import type { Recorder } from './analysis-recorder.ts'
-import type { CastRow, ColumnRow, Oid, RelationRow, TypeRow } from './snapshot.ts'
+import {
+  firstUserOid,
+  type CastRow,
+  type ColumnRow,
+  type Oid,
+  type RelationRow,
+  type TypeRow,
+} from './snapshot.ts'
 
 /** The analysis of a body: what it touches, and the columns it gives. */
 export interface Body {
@@ -32,9 +39,6 @@ const noColumns: readonly BaseColumn[] = []
 const noFields: readonly Field[] = []
 const noTypes: readonly TypeRow[] = []
 const noCasts: readonly CastRow[] = []
-
-/** Types below are the server's own. */
-const firstUserOid = 16_384
 
 function isWritten(cast: CastRow, catalog: Catalog): boolean {
   if (cast.method !== 'function') return false

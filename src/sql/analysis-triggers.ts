@@ -10,11 +10,11 @@ import type { A_Expr, CreateTrigStmt, Node } from '@pgsql/types'
 import { absorbBody, bodyContext, placeOf, parseTrees } from './analysis-bodies.ts'
 import { stringsOf, type Context, type TriggerRows } from './analysis-context.ts'
 import { dynamicBody, everythingRead } from './analysis-plpgsql.ts'
-import { isMirrored, rowUses, type WholeRows } from './analysis-whole-rows.ts'
-import { either, plain, rowValue, type Field, type Value } from './lineage.ts'
+import { isMirrored, isRow, rowUses, wholeRows, type WholeRows } from './analysis-whole-rows.ts'
+import { either, plain, type Field, type Value } from './lineage.ts'
 import { fieldsOf } from './scope-relations.ts'
 import { fieldOf, Scope } from './scope.ts'
-import type { FunctionRow, RelationRow, TriggerRow } from './snapshot.ts'
+import { firstUserOid, type FunctionRow, type RelationRow, type TriggerRow } from './snapshot.ts'
 
 export type WriteAction = 'insert' | 'update' | 'delete' | 'truncate'
 
@@ -26,9 +26,6 @@ export interface Write {
   /** DEFAULT stands for some of the values: which, is not told apart. */
   readonly defaulted?: boolean
 }
-
-/** Trigger functions of pg_catalog (below the first oid of users) touch the row alone. */
-const firstUserOid = 16_384
 
 /** Bits of pg_trigger.tgtype, which the parser uses for the same things. */
 const insteadOf = 64
@@ -48,6 +45,7 @@ export function triggersBody(write: Write, context: Context): readonly Field[] {
     if (!fires(tree, write)) continue
     const called = context.catalog.functionByOid(trigger.function)
     if (called === null) {
+      // Those of the server touch the row alone.
       if (trigger.function >= firstUserOid) {
         context.recorder.fail(`the function of trigger ${trigger.name} is not in the catalog`)
       }
@@ -120,11 +118,10 @@ function withRows(
   if (row?.language === 'plpgsql' && !byField) dynamicBody(row, [], own)
   const condition = tree?.whenClause
   if (condition !== undefined) {
-    const { old, new: after, rowType } = rows
-    const whole = { old: rowValue(old, rowType, 0), new: rowValue(after, rowType, 0) }
+    const whole = wholeRows(rows)
     const scope = new Scope(null, [], null, (names) => {
       const [name = ''] = names
-      return rows.field(names) ?? (name === 'old' || name === 'new' ? whole[name] : null)
+      return rows.field(names) ?? (isRow(name) ? whole[name] : null)
     })
     own.recorder.use(own.passes.expression(rows.prepare(condition), scope, own), 'argument')
   }

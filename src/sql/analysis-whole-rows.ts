@@ -93,13 +93,10 @@ function variablesOf(
   rows: WholeRows,
 ): (names: readonly string[]) => Value | null {
   const known = new Set([...body.variables, ...implicitVariables])
-  const whole = {
-    old: rowValue(rows.old, rows.rowType, 0),
-    new: rowValue(rows.new, rows.rowType, 0),
-  }
+  const whole = wholeRows(rows)
   const held = derive([whole.old, whole.new], true, 0)
   return ([first = '', second]) => {
-    if (first === 'old' || first === 'new') {
+    if (isRow(first)) {
       if (second === undefined) return whole[first]
       const field = fieldOf(rows[first], second)
       return rows.byField ? field : plain(field?.type ?? 0)
@@ -109,7 +106,15 @@ function variablesOf(
   }
 }
 
-function isRow(name: string): boolean {
+/** The values of `OLD` and `NEW` themselves. */
+export function wholeRows(rows: Pick<WholeRows, 'old' | 'new' | 'rowType'>): {
+  readonly old: Value
+  readonly new: Value
+} {
+  return { old: rowValue(rows.old, rows.rowType, 0), new: rowValue(rows.new, rows.rowType, 0) }
+}
+
+export function isRow(name: string): name is 'old' | 'new' {
   return name === 'old' || name === 'new'
 }
 

@@ -32,17 +32,15 @@ export type { CatalogFunction, CatalogOperator } from './catalog-functions.ts'
 
 /** What a session sees that is not committed yet: changed rows, and the oids that are left. */
 export interface CatalogOverlay {
-  readonly changed: Pick<
-    CatalogSnapshot,
-    'schemas' | 'relations' | 'types' | 'functions' | 'operators'
-  >
+  readonly changed: Pick<CatalogSnapshot, 'relations' | 'types' | 'functions' | 'operators'>
   readonly present: {
-    readonly schemas: readonly Oid[]
     readonly relations: readonly Oid[]
     readonly types: readonly Oid[]
     readonly functions: readonly Oid[]
     readonly operators: readonly Oid[]
   }
+  /** All of them, by oid. */
+  readonly schemas: readonly SchemaRow[]
   readonly casts: readonly CastRow[]
   readonly extensions: CatalogSnapshot['extensions']
 }
@@ -211,14 +209,8 @@ export class Catalog {
   }
 
   #over(overlay: CatalogOverlay, storedSettings: CatalogSnapshot['storedSettings']): Catalog {
-    const { changed, present, casts, extensions } = overlay
+    const { changed, present, schemas, casts, extensions } = overlay
     const { relations, types, functions, operators } = this.#layers
-    const left = new Set(present.schemas)
-    const changedSchemas = new Set(changed.schemas.map((schema) => schema.oid))
-    const schemas = this.#rest.schemas
-      .filter((schema) => left.has(schema.oid) && !changedSchemas.has(schema.oid))
-      .concat(changed.schemas)
-      .sort((a, b) => a.oid - b.oid)
     return new Catalog(
       { ...this.#rest, schemas, casts, extensions, storedSettings },
       {

@@ -43,6 +43,7 @@ import {
 } from './lineage.ts'
 import { ordinaryCallName } from './parser-versions.ts'
 import type { Scope } from './scope.ts'
+import { firstUserOid } from './snapshot.ts'
 
 /** The value of any expression; undefined (an optional part that is not there) is a constant. */
 export function expression(node: Node | undefined, scope: Scope, context: Context): Value {
@@ -70,8 +71,6 @@ export function expression(node: Node | undefined, scope: Scope, context: Contex
 function isBuiltin(type: number): boolean {
   return type !== 0 && type < firstUserOid
 }
-
-const firstUserOid = 16_384
 
 /** What the newer grammar took for its own construct is a call of the database's own function. */
 function isOwnCall(node: Node, context: Context): boolean {

@@ -6,6 +6,9 @@
 
 export type Oid = number
 
+/** FirstNormalObjectId of src/include/access/transam.h: below it everything is the server's own. */
+export const firstUserOid: Oid = 16_384
+
 export interface CatalogSnapshot {
   readonly format: 1
   readonly database: string

@@ -3,6 +3,7 @@
  * catalog's names (catalog.ts). Sans-I/O.
  */
 export type * from './snapshot.ts'
+export { firstUserOid } from './snapshot.ts'
 export type * from './access.ts'
 export { isSpace, SqlParser, type ParseResult, type SqlParserOptions } from './parser.ts'
 export { parserVersion } from './libpg-query.ts'

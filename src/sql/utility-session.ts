@@ -12,7 +12,7 @@ import { convertedTo } from './expression-operators.ts'
 import { readingSettings, settingName } from './expression-settings.ts'
 import { opaqueValue, plain, typeOids, type Field } from './lineage.ts'
 import { Scope } from './scope.ts'
-import { pathKey, seenBy, underAnyPath } from './search-path.ts'
+import { pathKey, runtimeKey, seenBy, underAnyPath } from './search-path.ts'
 import { statementKind } from './utility-kind.ts'
 
 export function transaction(node: Node, context: Context): null {
@@ -324,7 +324,7 @@ function opened(name: string, context: Context): Analysis | undefined {
   if (cursor === undefined || cursor.held !== null) return cursor?.held ?? undefined
   const path = seenBy(cursor.searchPath, cursor.role, context.catalog)
   const pathText = pathKey(path)
-  const moved = pathText !== pathKey(context.runtimePath) || cursor.role !== context.role
+  const moved = runtimeKey({ runtimePath: path, role: cursor.role }) !== runtimeKey(context)
   const runtime = moved ? underAnyPath(context) : { ...context, runtimePath: path }
   return inner(cursor.statement, { ...runtime, path, pathText })
 }

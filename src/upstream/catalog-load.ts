@@ -250,13 +250,13 @@ async function decodeChanges(found: readonly (readonly (string | null)[])[]): Pr
   return {
     overlay: {
       changed: {
-        schemas: all('schema', decodeSchema),
         relations: all('relation', decodeRelation),
         types: all('type', decodeType),
         functions: all('function', decodeFunction),
         operators: all('operator', decodeOperator),
       },
       present,
+      schemas: all('schema', decodeSchema),
       casts: all('cast', decodeCast),
       extensions: all('extension', decodeExtension),
     },

@@ -313,7 +313,6 @@ const attached = `SELECT tgrelid AS relation FROM pg_trigger WHERE NOT tgisinter
  * expressions and constraints each relation has, as [oid, count], so that it is read again when one is gone.
  */
 export const presentQuery = `SELECT json_build_object(
-  'schemas', ARRAY(SELECT oid::int8 FROM pg_namespace),
   'relations', ARRAY(SELECT oid::int8 FROM pg_class),
   'types', ARRAY(SELECT oid::int8 FROM pg_type WHERE oid >= 10000 AND typrelid = 0),
   'functions', ARRAY(SELECT oid::int8 FROM pg_proc WHERE oid >= 16384),

@@ -84,13 +84,12 @@ describe('PostgreSQL and the analysis agree', () => {
     const users = catalog.relation('public', 'users')
     const wrong = catalog.with({
       changed: {
-        ...{ schemas: [], types: [], functions: [], operators: [] },
+        ...{ types: [], functions: [], operators: [] },
         relations: [
           { ...users!, oid: 1, columns: users!.columns.filter(({ name }) => name !== 'ssn') },
         ],
       },
       present: {
-        schemas: catalog.schemas.map(({ oid }) => oid),
         relations: [...catalog.relations()]
           .map(({ oid }) => oid)
           .filter((oid) => oid !== users!.oid),
@@ -98,6 +97,7 @@ describe('PostgreSQL and the analysis agree', () => {
         functions: catalog.snapshot.functions.map(({ oid }) => oid),
         operators: [],
       },
+      schemas: catalog.schemas,
       casts: [],
       extensions: [],
     })

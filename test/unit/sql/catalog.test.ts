@@ -97,14 +97,14 @@ function overlay(changed: Partial<CatalogOverlay['changed']>, dropped: readonly 
   const oids = (rows: readonly { readonly oid: number }[]): number[] =>
     rows.map((row) => row.oid).filter((oid) => !dropped.includes(oid))
   const made: CatalogOverlay = {
-    changed: { schemas: [], relations: [], types: [], functions: [], operators: [], ...changed },
+    changed: { relations: [], types: [], functions: [], operators: [], ...changed },
     present: {
-      schemas: oids(snapshot.schemas),
       relations: [...oids(snapshot.relations), ...oids(changed.relations ?? [])],
       types: oids(snapshot.types),
       functions: [...oids(snapshot.functions), ...oids(changed.functions ?? [])],
       operators: oids(snapshot.operators),
     },
+    schemas: snapshot.schemas.filter(({ oid }) => !dropped.includes(oid)),
     ...{ casts: [], extensions: [] },
   }
   return made
