@@ -9,7 +9,7 @@ import type { ArgumentsCamelCase, Argv } from 'yargs'
 import type { Configuration } from '../config/config.ts'
 import { defaultLimits, systemClock } from '../core/core.ts'
 import { catalogQuery, connectCatalog, loadCatalog } from '../upstream/upstream.ts'
-import { CommandFailure } from './failure.ts'
+import { CommandFailure, lacksPassword } from './failure.ts'
 import { configurationFrom } from './serve.ts'
 import { upstreamFor, upstreamsOf } from './wiring.ts'
 
@@ -107,8 +107,7 @@ export async function byUrl(url: string) {
     await client.connect()
     return await loadCatalog(catalogQuery(client))
   } catch (error) {
-    // What pg says where the server wants one.
-    if (error instanceof Error && error.message.includes('password must be a string')) {
+    if (lacksPassword(error)) {
       throw new CommandFailure('the server asks for a password', { hint: 'set PGPASSWORD' })
     }
     throw new CommandFailure('the catalog cannot be read', { cause: error })

@@ -15,6 +15,11 @@ export interface FailureDetails {
   readonly cause?: unknown
 }
 
+/** What `pg` says where the server asks for a password and it has none. */
+export function lacksPassword(error: unknown): boolean {
+  return error instanceof Error && error.message.includes('password must be a string')
+}
+
 /** A foreseen failure of a command. */
 export class CommandFailure extends Error {
   override readonly name = 'CommandFailure'

@@ -13,7 +13,7 @@ import {
   type UpstreamTarget,
   type UpstreamTlsMode,
 } from '../upstream/upstream.ts'
-import { CommandFailure } from './failure.ts'
+import { CommandFailure, lacksPassword } from './failure.ts'
 import { formatMessage, type ServerMessage } from './sql-prompt.ts'
 
 /** Where, as whom, and how well protected. */
@@ -195,9 +195,7 @@ function hintFor(error: Error): string {
   if (isWithoutTls(error)) {
     return 'sslmode asks for TLS: give the proxy listen.tls, or connect with sslmode=prefer'
   }
-  if (error.message.includes('password must be a string')) {
-    return 'no password: set PGPASSWORD'
-  }
+  if (lacksPassword(error)) return 'no password: set PGPASSWORD'
   return 'is the proxy running? `regate demo` starts one, and prints how to connect'
 }
 
